@@ -1,0 +1,1 @@
+"""Bulk media work on every core and every GPU."""
