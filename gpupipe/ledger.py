@@ -1,0 +1,196 @@
+"""The ledger: what became of each item, in SQLite, one row an item that has an outcome.
+
+An item without a row is pending, so that a plan of a million items costs nothing here. One writer a
+ledger: the supervisor of its run shard. The order is always: data synced, then rows committed, in groups.
+
+The journal is a rollback journal, not WAL: WAL needs shared memory and breaks on network file systems,
+and with commits in groups it would gain nothing measurable.
+
+Epochs: when a dataset is continued with another number of run shards, other ledgers own other items.
+Each such change is a new epoch (see ownership.py); of several rows for one item the highest epoch counts.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpupipe.errors import OutputError, UsageError
+
+PENDING, DONE, FAILED = 0, 1, 2
+STATES = ("pending", "done", "failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one item.
+
+    Attributes
+    ----------
+    ordinal, state : int
+        State is ``PENDING``, ``DONE`` or ``FAILED``.
+    attempts : int
+        Times the item was tried; innocent retries are not counted.
+    seconds : float
+        Worker time of the last try.
+    worker : int
+    backend : str
+        What decoded it; empty where nothing did.
+    fingerprint : str
+        Identity of the input file at the time (``size:mtime_ns``), ``"absent"`` where there was none.
+    checksum : str
+        XXH3-128 of the bytes written, hexadecimal.
+    nbytes : int
+    stage, error, message : str
+        Where and why it failed; empty where it did not.
+    record : str
+        JSON that the job wants back when it writes its index; empty where it wants nothing.
+    finished : float
+        Unix time.
+    epoch : int
+    """
+
+    ordinal: int
+    state: int
+    attempts: int = 1
+    seconds: float = 0.0
+    worker: int = 0
+    backend: str = ""
+    fingerprint: str = ""
+    checksum: str = ""
+    nbytes: int = 0
+    stage: str = ""
+    error: str = ""
+    message: str = ""
+    record: str = ""
+    finished: float = 0.0
+    epoch: int = 0
+
+
+_COLUMNS = [field.name for field in fields(Outcome)]
+_SCHEMA = f"""
+create table if not exists items (ordinal integer primary key, {", ".join(_COLUMNS[1:])}) without rowid;
+create index if not exists items_state on items (state, error);
+create table if not exists meta (key text primary key, value) without rowid;
+"""
+_UPSERT = f"insert or replace into items ({', '.join(_COLUMNS)}) values ({', '.join('?' * len(_COLUMNS))})"
+
+
+class Ledger:
+    """One run shard's ledger, open for writing or reading."""
+
+    def __init__(self, path: Path, plan_hash: str | None = None) -> None:
+        """Open for reading; with `plan_hash`, for writing, made if absent.
+
+        Raises
+        ------
+        UsageError
+            The ledger belongs to another plan.
+        OutputError
+            The file cannot be made or is no ledger.
+        """
+        self.path = path
+        try:
+            if plan_hash is None:
+                self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=60)
+            else:
+                self._db = sqlite3.connect(path, timeout=60)
+                self._db.execute("pragma journal_mode = truncate")
+                self._db.execute("pragma synchronous = full")
+                self._db.executescript(_SCHEMA)
+                there = self.meta("plan")
+                if there is None:
+                    self.commit([], plan=plan_hash, created=time.time())
+                elif there != plan_hash:
+                    raise UsageError(f"{path}: belongs to another plan ({there}). Use another output folder.")
+        except sqlite3.Error as error:
+            raise OutputError(0, f"{path}: {error}. Run the same command again once the storage is well.") from error
+
+    def commit(self, outcomes: Iterable[Outcome], **meta: Any) -> None:
+        """Write a group of outcomes and meta values in one durable transaction. The data must be synced before."""
+        try:
+            with self._db:
+                self._db.executemany(_UPSERT, (astuple(outcome) for outcome in outcomes))
+                self._db.executemany(
+                    "insert or replace into meta values (?, ?)", [(key, json.dumps(value)) for key, value in meta.items()]
+                )
+        except sqlite3.Error as error:
+            raise OutputError(0, f"{self.path}: {error}. Run the same command again once the storage is well.") from error
+
+    def meta(self, key: str) -> Any:
+        """A value kept with the ledger; None where there is none."""
+        row = self._db.execute("select value from meta where key = ?", (key,)).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    def counts(self) -> dict[tuple[int, str], int]:
+        """Items by (state, error), from the index alone."""
+        rows = self._db.execute("select state, error, count(*) from items group by state, error")
+        return {(state, error): count for state, error, count in rows}
+
+    def states(self) -> Iterator[tuple[int, int, int]]:
+        """``(ordinal, state, epoch)`` of every row, by ordinal."""
+        yield from self._db.execute("select ordinal, state, epoch from items order by ordinal")
+
+    def outcomes(self, state: int | None = None) -> Iterator[Outcome]:
+        """Every row, or those of one state, by ordinal."""
+        where = "" if state is None else f"where state = {int(state)}"
+        for row in self._db.execute(f"select {', '.join(_COLUMNS)} from items {where} order by ordinal"):
+            yield Outcome(*row)
+
+    def close(self) -> None:
+        """Close the database."""
+        self._db.close()
+
+
+class Ledgers:
+    """All ledgers of an output, read as one."""
+
+    def __init__(self, bookkeeping: Path) -> None:
+        self.ledgers = [Ledger(path) for path in sorted(bookkeeping.glob("shard-*/ledger.db"))]
+
+    def counts(self) -> dict[tuple[int, str], int]:
+        """Items by (state, error); pending items have no row and are not counted."""
+        if len(self.ledgers) == 1:
+            return self.ledgers[0].counts()
+        total: dict[tuple[int, str], int] = {}
+        for outcome in self.outcomes():
+            key = (outcome.state, outcome.error)
+            total[key] = total.get(key, 0) + 1
+        return total
+
+    def states(self, count: int) -> np.ndarray:
+        """uint8 [N], the state of every item."""
+        states = np.zeros(count, dtype=np.uint8)
+        epochs = np.full(count, -1, dtype=np.int32) if len(self.ledgers) > 1 else None
+        for ledger in self.ledgers:
+            for ordinal, state, epoch in ledger.states():
+                if epochs is None:
+                    states[ordinal] = state
+                elif epoch >= epochs[ordinal]:
+                    states[ordinal], epochs[ordinal] = state, epoch
+        return states
+
+    def outcomes(self, state: int | None = None) -> Iterator[Outcome]:
+        """The outcome that counts, by ordinal; items without one are left out."""
+        # A lower epoch may not outlive a higher one of another state: merge all, then choose.
+        merged = heapq.merge(*(ledger.outcomes() for ledger in self.ledgers), key=lambda o: (o.ordinal, o.epoch))
+        last: Outcome | None = None
+        for outcome in merged:
+            if last is not None and last.ordinal != outcome.ordinal and state in (None, last.state):
+                yield last
+            last = outcome
+        if last is not None and state in (None, last.state):
+            yield last
+
+    def close(self) -> None:
+        """Close them all."""
+        for ledger in self.ledgers:
+            ledger.close()

@@ -1,0 +1,172 @@
+"""Who owns what: run shards on one output, their locks, and the marker that one is complete.
+
+Run shard I of N owns the output shards k with ``k % N == I`` and keeps its ledger, lock and staging in
+``.gpupipe/shard-I/``. All runs on one output agree on N: it stands in ``layout.json`` and every run holds
+a shared lock on ``.gpupipe/lock`` as long as it works. Continuing with another N takes that lock alone,
+for a moment, and starts a new epoch; so rows of an older layout are told from newer ones without clocks.
+
+Locks are ``flock``: they go with the process, however it dies, and Linux carries them over NFS.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from gpupipe.errors import LockedError
+from gpupipe.sinks.files import output_errors, publish, remove_tree
+
+
+class Ownership:
+    """The right to write one run shard of an output, held from construction to :meth:`close`.
+
+    Parameters
+    ----------
+    bookkeeping : Path
+        ``OUT/.gpupipe``.
+    shard, total : int
+        Run shard I of N.
+
+    Raises
+    ------
+    LockedError
+        Another live run holds this run shard, or the output with another N; the message says who.
+    """
+
+    def __init__(self, bookkeeping: Path, shard: int, total: int) -> None:
+        self.bookkeeping, self.shard, self.total = bookkeeping, shard, total
+        self.folder = bookkeeping / f"shard-{shard}"
+        with output_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        self._locks: list[IO[str]] = []
+        try:
+            self._hold_shard()
+            self._hold_layout()
+        except BaseException:
+            self.close()
+            raise
+
+    def _hold_shard(self) -> None:
+        lock = self._open(self.folder / "lock")
+        if not _try_lock(lock, fcntl.LOCK_EX):
+            raise LockedError(f"{self.folder}: held by {_holder(lock)}. Wait for that run, or stop it.")
+        lock.truncate(0)
+        lock.write(json.dumps({"host": os.uname().nodename, "pid": os.getpid(), "since": time.time()}))
+        lock.flush()
+
+    def _hold_layout(self) -> None:
+        lock = self._open(self.bookkeeping / "lock")
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        layout = read_layout(self.bookkeeping)
+        if layout["total"] != self.total:
+            # flock converts by dropping first: another run may come between, so the layout is read again.
+            if not _try_lock(lock, fcntl.LOCK_EX):
+                raise LockedError(
+                    f"{self.bookkeeping}: a run with --total-shards {layout['total']} is at work, {self.total} asked. "
+                    "Use the same number, or wait for it."
+                )
+            layout = read_layout(self.bookkeeping)
+            if layout["total"] != self.total:
+                layout = {"total": self.total, "epoch": layout["epoch"] + 1}
+                publish(self.bookkeeping / "layout.json", [json.dumps(layout).encode()])
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            layout = read_layout(self.bookkeeping)
+            if layout["total"] != self.total:
+                raise LockedError(f"{self.bookkeeping}: another run changed --total-shards to {layout['total']} just now.")
+        self.epoch: int = layout["epoch"]
+
+    def _open(self, path: Path) -> IO[str]:
+        with output_errors(path):
+            lock = path.open("a+", encoding="utf-8")
+        self._locks.append(lock)
+        return lock
+
+    @property
+    def staging(self) -> Path:
+        """Folder of half-written blobs: this run shard's alone, emptied when a run starts."""
+        return self.folder / "staging"
+
+    def clear_staging(self) -> None:
+        """Drop what a killed run left half-written."""
+        remove_tree(self.staging)
+        with output_errors(self.staging):
+            self.staging.mkdir()
+
+    def owns(self, output_shard: int) -> bool:
+        """True where output shard k belongs to this run shard."""
+        return output_shard % self.total == self.shard
+
+    def mark(self, plan_hash: str) -> None:
+        """Say that every item of this run shard has an outcome."""
+        publish(self.folder / "complete", [json.dumps(self._marker(plan_hash)).encode()])
+
+    def unmark(self) -> None:
+        """Take the marker back, before work starts."""
+        with output_errors(self.folder):
+            (self.folder / "complete").unlink(missing_ok=True)
+
+    def all_complete(self, plan_hash: str) -> bool:
+        """True where all N run shards of this layout are complete."""
+        return all(
+            _read_json(self.bookkeeping / f"shard-{shard}" / "complete") == self._marker(plan_hash)
+            for shard in range(self.total)
+        )
+
+    def _marker(self, plan_hash: str) -> dict[str, Any]:
+        return {"plan": plan_hash, "epoch": self.epoch, "total": self.total}
+
+    def close(self) -> None:
+        """Give the locks back."""
+        for lock in self._locks:
+            lock.close()
+        self._locks = []
+
+    def __enter__(self) -> Ownership:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def read_layout(bookkeeping: Path) -> dict[str, int]:
+    """``{"total": N, "epoch": e}`` of the output; N is 0 where no run ever started."""
+    return _read_json(bookkeeping / "layout.json") or {"total": 0, "epoch": -1}
+
+
+def holders(bookkeeping: Path) -> list[str]:
+    """The live runs on this output, as ``host, pid, since``."""
+    found = []
+    for path in sorted(bookkeeping.glob("shard-*/lock")):
+        with path.open("r", encoding="utf-8") as lock:
+            if not _try_lock(lock, fcntl.LOCK_SH):
+                found.append(f"{path.parent.name}: {_holder(lock)}")
+    return found
+
+
+def _try_lock(lock: IO[str], kind: int) -> bool:
+    try:
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _holder(lock: IO[str]) -> str:
+    lock.seek(0)
+    try:
+        held = json.loads(lock.read())
+        return f"process {held['pid']} on {held['host']} since {time.strftime('%F %T', time.localtime(held['since']))}"
+    except (ValueError, KeyError, TypeError):
+        return "a process that has not written its name yet"
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None

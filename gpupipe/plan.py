@@ -1,0 +1,201 @@
+"""The frozen plan: the items in their order, and the configuration that decides their bytes.
+
+On disk, in ``OUT/.gpupipe/plan/``:
+
+- ``items.jsonl``: one JSON value a line, an item a line, in ordinal order;
+- ``items.idx``: int64 [N + 1], the byte offset of each line and the length of the file;
+- ``order.npy`` (optional): int64 [N], the ordinals in the order they are worked (items of one file together);
+- ``plan.json``: job, options, counts and the hash of it all; written last.
+
+The hash covers what changes bytes, not workers, backends, devices or run shards. Workers read their
+items from here by position: no item travels through a pipe.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from gpupipe.errors import UsageError
+from gpupipe.sinks.files import output_errors, remove_tree, sync_file, sync_folder
+
+VERSION = 1
+BOOKKEEPING = ".gpupipe"
+
+
+class Plan:
+    """A plan read back from disk.
+
+    Attributes
+    ----------
+    folder : Path
+        The plan's own folder.
+    job : str
+        Name of the job.
+    options : dict
+        What decides the bytes, JSON values only; part of the hash.
+    inputs : dict
+        Where the inputs were when the plan was made; information, not hashed.
+    count : int
+        N, the number of items.
+    hash : str
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        head = json.loads((folder / "plan.json").read_bytes())
+        if head.get("version") != VERSION:
+            raise UsageError(
+                f"{folder}: plan version {head.get('version')!r}, this gpupipe reads {VERSION}. "
+                "Use the gpupipe that made it, or another output folder."
+            )
+        self.job: str = head["job"]
+        self.options: dict[str, Any] = head["options"]
+        self.inputs: dict[str, Any] = head["inputs"]
+        self.count: int = head["count"]
+        self.items_hash: str = head["items_hash"]
+        self.hash: str = head["hash"]
+        self._offsets = np.fromfile(folder / "items.idx", dtype="<i8")
+        self._file = (folder / "items.jsonl").open("rb")
+        order = folder / "order.npy"
+        self.order: np.ndarray | None = np.load(order, allow_pickle=False) if order.exists() else None
+
+    def item(self, ordinal: int) -> Any:
+        """The item's JSON value as planned."""
+        start, stop = int(self._offsets[ordinal]), int(self._offsets[ordinal + 1])
+        return json.loads(os.pread(self._file.fileno(), stop - start, start))
+
+    def items(self) -> Iterator[Any]:
+        """All items in ordinal order, one at a time in memory."""
+        with (self.folder / "items.jsonl").open("rb") as file:
+            for line in file:
+                yield json.loads(line)
+
+    def ordinal(self, position: int) -> int:
+        """The item worked at `position`."""
+        return position if self.order is None else int(self.order[position])
+
+    def close(self) -> None:
+        """Close the items file."""
+        self._file.close()
+
+
+class PlanWriter:
+    """Writes a plan beside its place, then moves it there whole.
+
+    Several run shards may plan at once: the bytes are determined, so whoever is second drops its own.
+    """
+
+    def __init__(self, bookkeeping: Path, job: str, options: dict[str, Any], inputs: dict[str, Any]) -> None:
+        self._target = bookkeeping / "plan"
+        self._folder = bookkeeping / f"plan.{os.uname().nodename}.{os.getpid()}.partial"
+        self._job, self._options, self._inputs = job, options, inputs
+        remove_tree(self._folder)
+        with output_errors(self._folder):
+            self._folder.mkdir(parents=True)
+            self._file = (self._folder / "items.jsonl").open("wb", buffering=1 << 20)
+        self._lengths: list[np.ndarray] = []
+        self._buffer: list[int] = []
+        self._hash = xxhash.xxh3_128()
+        self._order: np.ndarray | None = None
+        self.count = 0
+
+    def add(self, item: Any) -> None:
+        """Append one item, any JSON value."""
+        # Lone surrogates are legal in JSON escapes: ensure_ascii keeps them as they came.
+        line = json.dumps(item, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
+        self._hash.update(line)
+        with output_errors(self._folder):
+            self._file.write(line)
+        self._buffer.append(len(line))
+        self.count += 1
+        if len(self._buffer) == 65536:
+            self._spill()
+
+    def _spill(self) -> None:
+        self._lengths.append(np.array(self._buffer, dtype=np.int64))
+        self._buffer = []
+
+    def work_order(self, order: np.ndarray) -> None:
+        """Work the items in this order of ordinals (int64 [N]); without it, in ordinal order."""
+        self._order = order
+
+    def publish(self) -> Plan:
+        """Freeze the plan and return it as read back from its place."""
+        self._spill()
+        lengths = np.concatenate(self._lengths)
+        offsets = np.zeros(len(lengths) + 1, dtype="<i8")
+        np.cumsum(lengths, out=offsets[1:])
+        items_hash = self._hash.hexdigest()
+        head = {
+            "version": VERSION,
+            "job": self._job,
+            "options": self._options,
+            "inputs": self._inputs,
+            "count": self.count,
+            "items_hash": items_hash,
+            "hash": plan_hash(self._job, self._options, items_hash),
+        }
+        with output_errors(self._folder):
+            self._file.close()
+            offsets.tofile(self._folder / "items.idx")
+            if self._order is not None:
+                np.save(self._folder / "order.npy", self._order.astype("<i8"))
+            (self._folder / "plan.json").write_text(json.dumps(head, indent=1, sort_keys=True) + "\n")
+            for path in self._folder.iterdir():
+                sync_file(path)
+            try:
+                self._folder.rename(self._target)
+            except OSError:
+                if not (self._target / "plan.json").exists():
+                    raise
+                remove_tree(self._folder)
+            sync_folder(self._target.parent)
+        return Plan(self._target)
+
+    def discard(self) -> None:
+        """Leave nothing behind."""
+        self._file.close()
+        remove_tree(self._folder)
+
+
+def plan_hash(job: str, options: dict[str, Any], items_hash: str) -> str:
+    """Hash of all that decides the bytes of the output."""
+    text = json.dumps([VERSION, job, options, items_hash], sort_keys=True)
+    return xxhash.xxh3_128_hexdigest(text.encode())
+
+
+def exists(bookkeeping: Path) -> bool:
+    """True where a plan was frozen."""
+    return (bookkeeping / "plan" / "plan.json").exists()
+
+
+def differences(plan: Plan, job: str, options: dict[str, Any]) -> list[str]:
+    """What the plan on disk and the configuration asked for disagree on, one line each."""
+    lines = [] if plan.job == job else [f"job: {plan.job} there, {job} asked"]
+    for key in sorted({*plan.options, *options}):
+        there, asked = plan.options.get(key), options.get(key)
+        if there != asked:
+            lines.append(f"{key}: {json.dumps(there)} there, {json.dumps(asked)} asked")
+    return lines
+
+
+def grouped(keys: Iterable[str]) -> np.ndarray | None:
+    """Work order that keeps equal keys together, groups by first appearance; None where they already are.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        int64 [N], ordinals in work order.
+    """
+    first: dict[str, int] = {}
+    group = np.fromiter((first.setdefault(key, len(first)) for key in keys), dtype=np.int64)
+    if len(group) == 0 or bool((np.diff(group) >= 0).all()):
+        return None
+    return np.argsort(group, kind="stable").astype(np.int64)

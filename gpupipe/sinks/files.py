@@ -1,0 +1,165 @@
+"""Writing to disk: whole writes at an offset, publication by rename, one sync for a batch.
+
+Every failure of the file system becomes an :class:`~gpupipe.errors.OutputError`: it stops the run and
+is never an item's fault.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from gpupipe.errors import OutputError
+
+Buffer = Any
+"""Anything with the buffer protocol."""
+
+_IOV_MAX = 512  # pieces a call; Linux takes 1024
+
+
+@contextmanager
+def output_errors(path: os.PathLike[str] | str) -> Iterator[None]:
+    """Turn an ``OSError`` met while writing `path` into an :class:`OutputError` that names it."""
+    try:
+        yield
+    except OutputError:
+        raise
+    except OSError as error:
+        hint = {
+            "ENOSPC": "The disk is full: make space and run the same command again.",
+            "EDQUOT": "The quota is used up: make space and run the same command again.",
+            "EFBIG": "A file-size limit was hit: raise it (ulimit -f) and run the same command again.",
+            "EACCES": "The folder is not writable for this user.",
+            "EROFS": "The file system is read-only.",
+        }.get(errno_name(error), "Run the same command again once the storage is well.")
+        raise OutputError(error.errno or 0, f"cannot write {path}: {error.strerror or error}. {hint}") from error
+
+
+def errno_name(error: OSError) -> str:
+    """``"ENOSPC"`` and the like; empty where the error carries no number."""
+    import errno
+
+    return errno.errorcode.get(error.errno or 0, "")
+
+
+class Checksum:
+    """XXH3-128 of the bytes handed to storage, taken from the buffer before it is written."""
+
+    def __init__(self) -> None:
+        self._state = xxhash.xxh3_128()
+        self.nbytes = 0
+
+    def update(self, piece: Buffer) -> None:
+        """Add one piece, any contiguous buffer."""
+        view = memoryview(piece).cast("B")
+        self._state.update(view)
+        self.nbytes += len(view)
+
+    def hexdigest(self) -> str:
+        """32 hexadecimal digits."""
+        return self._state.hexdigest()
+
+
+def write_at(fd: int, pieces: Iterable[Buffer], offset: int) -> int:
+    """Write `pieces` one after another from `offset` on; returns the bytes written.
+
+    A short write is continued: a full disk is an error here, never a hole.
+    """
+    start = offset
+    views = [view for piece in pieces if len(view := memoryview(piece).cast("B"))]
+    while views:
+        written = os.pwritev(fd, views[:_IOV_MAX], offset)
+        offset += written
+        while views and written >= len(views[0]):
+            written -= len(views.pop(0))
+        if written:
+            views[0] = views[0][written:]
+    return offset - start
+
+
+def write_file(path: Path, pieces: Iterable[Buffer], checksum: Checksum | None = None, mode: int = 0o644) -> int:
+    """Make `path` from a stream of pieces, written as they come; returns its length in bytes."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    try:
+        offset = 0
+        for piece in pieces:
+            if checksum is not None:
+                checksum.update(piece)
+            with output_errors(path):
+                offset += write_at(fd, [piece], offset)
+        return offset
+    finally:
+        os.close(fd)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_file(path: Path) -> None:
+    """Make the bytes of `path` durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def publish(path: Path, pieces: Iterable[Buffer]) -> None:
+    """Write `path` whole or not at all: write beside it, fsync, rename, fsync the folder."""
+    with output_errors(path):
+        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        try:
+            write_file(partial, pieces)
+            sync_file(partial)
+            partial.rename(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder of our own and all in it; absent is well, a link is only unlinked."""
+    with output_errors(path):
+        if path.is_symlink() or path.is_file():
+            path.unlink()
+        elif path.exists():
+            shutil.rmtree(path)
+
+
+class BatchSync:
+    """One ``syncfs`` for everything written since the last: cheaper than an fsync a file.
+
+    The system call is Linux's; elsewhere ``sync`` does the same for all file systems.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def __call__(self) -> None:
+        """Return once all that was written is durable; raises :class:`OutputError` where it is not."""
+        with output_errors(self._folder):
+            if not hasattr(self._libc, "syncfs"):
+                os.sync()
+            elif self._libc.syncfs(self._fd) != 0:
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number))
+
+    def close(self) -> None:
+        """Give the folder's descriptor back."""
+        os.close(self._fd)
