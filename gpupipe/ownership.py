@@ -53,32 +53,28 @@ class Ownership:
 
     def _hold_shard(self) -> None:
         lock = self._open(self.folder / "lock")
-        if not _try_lock(lock, fcntl.LOCK_EX):
+        if not _try_lock(lock, fcntl.LOCK_EX, patience=0.5):
             raise LockedError(f"{self.folder}: held by {_holder(lock)}. Wait for that run, or stop it.")
         lock.truncate(0)
         lock.write(json.dumps({"host": os.uname().nodename, "pid": os.getpid(), "since": time.time()}))
         lock.flush()
 
     def _hold_layout(self) -> None:
-        lock = self._open(self.bookkeeping / "lock")
-        fcntl.flock(lock, fcntl.LOCK_SH)
-        layout = read_layout(self.bookkeeping)
-        if layout["total"] != self.total:
-            # flock converts by dropping first: another run may come between, so the layout is read again.
-            if not _try_lock(lock, fcntl.LOCK_EX):
-                raise LockedError(
-                    f"{self.bookkeeping}: a run with --total-shards {layout['total']} is at work, {self.total} asked. "
-                    "Use the same number, or wait for it."
-                )
+        # The guard is held for this block only, so that runs starting together agree on the layout.
+        with output_errors(self.bookkeeping), (self.bookkeeping / "layout.lock").open("a+") as guard:
+            fcntl.flock(guard, fcntl.LOCK_EX)
+            lock = self._open(self.bookkeeping / "lock")
             layout = read_layout(self.bookkeeping)
             if layout["total"] != self.total:
+                if not _try_lock(lock, fcntl.LOCK_EX):
+                    raise LockedError(
+                        f"{self.bookkeeping}: a run with --total-shards {layout['total']} is at work, {self.total} "
+                        "asked. Use the same number, or wait for it."
+                    )
                 layout = {"total": self.total, "epoch": layout["epoch"] + 1}
                 publish(self.bookkeeping / "layout.json", [json.dumps(layout).encode()])
             fcntl.flock(lock, fcntl.LOCK_SH)
-            layout = read_layout(self.bookkeeping)
-            if layout["total"] != self.total:
-                raise LockedError(f"{self.bookkeeping}: another run changed --total-shards to {layout['total']} just now.")
-        self.epoch: int = layout["epoch"]
+            self.epoch: int = layout["epoch"]
 
     def _open(self, path: Path) -> IO[str]:
         with output_errors(path):
@@ -148,12 +144,18 @@ def holders(bookkeeping: Path) -> list[str]:
     return found
 
 
-def _try_lock(lock: IO[str], kind: int) -> bool:
-    try:
-        fcntl.flock(lock, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _try_lock(lock: IO[str], kind: int, patience: float = 0.0) -> bool:
+    # A `status` looks at a lock by taking it for an instant: `patience` seconds outlast that.
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(lock, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.02)
+        else:
+            return True
 
 
 def _holder(lock: IO[str]) -> str:

@@ -1,0 +1,166 @@
+"""The contract of a job. A job says four things and no more: how to plan its items, what rows it declares,
+how to make its operator, and what to write when all is complete. The engine does the rest.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from gpupipe.errors import OutputError, StoppedError, UsageError
+from gpupipe.ledger import Outcome
+from gpupipe.memory import HostSlot, RowSpec
+from gpupipe.plan import Plan, PlanWriter
+from gpupipe.sinks.base import Place, Sample, Sink
+from gpupipe.stages import Stages
+
+
+@dataclass(slots=True)
+class Work:
+    """One item on its way through an operator.
+
+    Attributes
+    ----------
+    ordinal : int
+    item : Any
+        The item's JSON value from the plan.
+    slot : HostSlot
+        Where its declared rows are computed.
+    backend, fingerprint : str
+        Set by the operator: what decoded it, and the identity of its input file.
+    """
+
+    ordinal: int
+    item: Any
+    slot: HostSlot
+    backend: str = ""
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What an operator yields for each item it was given, in any order.
+
+    Attributes
+    ----------
+    work : Work
+    sample : Sample or None
+        None where the item failed.
+    record : str
+        JSON the job wants back when it finishes; empty for none.
+    error : Exception or None
+        Why the item failed.
+    """
+
+    work: Work
+    sample: Sample | None = None
+    record: str = ""
+    error: Exception | None = None
+
+
+class Operator(Protocol):
+    """Takes a stream of work, yields a completion for each."""
+
+    def run(self, stream: Iterable[Work]) -> Iterator[Completion]:
+        """Work the stream until it ends."""
+
+    def close(self) -> None:
+        """Give decoders, models and buffers back."""
+
+
+class ItemLoop:
+    """The operator of one CPU core: a function over one item at a time."""
+
+    def __init__(self, process: Callable[[Work], Completion], close: Callable[[], None]) -> None:
+        self._process, self.close = process, close
+
+    def run(self, stream: Iterable[Work]) -> Iterator[Completion]:
+        """Work the stream item by item; an item's error is its own."""
+        for work in stream:
+            try:
+                completion = self._process(work)
+            except (OutputError, StoppedError, UsageError):
+                raise
+            except Exception as error:
+                completion = Completion(work, error=error)
+            yield completion
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A complete dataset, for :meth:`Job.finish`."""
+
+    place: Place
+    plan: Plan
+    outcomes: Callable[[], Iterator[Outcome]] = field(repr=False)
+    """Every item's outcome, by ordinal; may be iterated again."""
+
+
+class Job(Protocol):
+    """One bulk job. Made from the command line in the supervisor, from the plan's words in a worker."""
+
+    name: ClassVar[str]
+    shard_size: int
+
+    def options(self) -> dict[str, Any]:
+        """What decides the bytes; JSON values. ``Job(**options, **inputs)`` makes the job again."""
+
+    def inputs(self) -> dict[str, Any]:
+        """Where the inputs are; JSON values."""
+
+    def check(self) -> None:
+        """Raise :class:`UsageError` for what can be seen to be wrong before any work."""
+
+    def source(self) -> Path:
+        """The file the items are planned from."""
+
+    def write_items(self, writer: PlanWriter) -> None:
+        """Add every item to the plan, in order."""
+
+    def item_id(self, ordinal: int, item: Any) -> str:
+        """The item's id, as failures name it; never raises, whatever the item is."""
+
+    def blob_name(self, ordinal: int, item: Any) -> str | None:
+        """The item's name in a blob sink; None where its id is not fit to be one."""
+
+    def fingerprint(self, item: Any) -> str:
+        """Identity of the item's input file as it is now."""
+
+    def rows(self) -> Sequence[RowSpec]:
+        """The declared rows."""
+
+    def sink(self, place: Place) -> Sink:
+        """The output format asked for."""
+
+    def operator(self, sink: Sink, stages: Stages) -> Operator:
+        """The operator of one worker."""
+
+    def finish(self, dataset: Dataset) -> None:
+        """Write what stands beside the items, once every item of the dataset has an outcome."""
+
+    def remains(self) -> Iterable[str]:
+        """Names in the output folder that :meth:`finish` writes."""
+
+
+def class_path(job: Job) -> str:
+    """``module:Class``, for :func:`restore`."""
+    return f"{type(job).__module__}:{type(job).__qualname__}"
+
+
+def restore(path: str, options: dict[str, Any], inputs: dict[str, Any]) -> Job:
+    """Make the job again in another process."""
+    module, _, name = path.partition(":")
+    job: Job = getattr(importlib.import_module(module), name)(**options, **inputs)
+    return job
+
+
+def fingerprint(path: Path) -> str:
+    """``size:mtime_ns`` of a file, ``"absent"`` where there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return "absent"
+    return f"{stat.st_size}:{stat.st_mtime_ns}"

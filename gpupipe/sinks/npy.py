@@ -1,0 +1,121 @@
+"""Row sink: one ``{name}-{k:05d}.npy`` a declared array and output shard, rows written in place.
+
+A shard is ``*.partial`` until each of its items has an outcome, then it is synced and renamed.
+The bytes depend on the rows alone: headers are written here, not by NumPy, whose padding differs by version.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from gpupipe.memory import RowSpec
+from gpupipe.sinks.base import Place, Sample
+from gpupipe.sinks.files import Checksum, output_errors, sync_file, sync_folder, write_at
+
+_OPEN_FILES = 32
+
+
+def npy_header(shape: Sequence[int], dtype: str | np.dtype) -> bytes:
+    """Header of a version 1.0 ``.npy`` file in C order, padded to a multiple of 64 bytes.
+
+    The layout is that of NumPy's documented format (``numpy.lib.format``).
+    """
+    sizes = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
+    text = f"{{'descr': '{np.dtype(dtype).str}', 'fortran_order': False, 'shape': ({sizes}), }}"
+    padding = -(10 + len(text) + 1) % 64
+    body = text.encode("latin1") + b" " * padding + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(body).to_bytes(2, "little") + body
+
+
+class NpySink:
+    """Writes rows to shards. One instance a process; not thread-safe."""
+
+    kind: Literal["rows", "blobs"] = "rows"
+
+    def __init__(self, place: Place, specs: Sequence[RowSpec]) -> None:
+        self._place, self._specs = place, specs
+        self._files: OrderedDict[Path, int] = OrderedDict()
+
+    def commit(self, ordinal: int, sample: Sample, checksum: Checksum) -> None:
+        """Write the item's rows, each at its offset."""
+        for spec in self._specs:
+            row = sample.rows[spec.name]
+            if row.shape != spec.shape or row.dtype != np.dtype(spec.dtype):
+                raise ValueError(f"row {spec.name}: got {row.shape} {row.dtype}, declared {spec.shape} {spec.dtype}")
+            checksum.update(row)
+            self._write(ordinal, spec, row)
+
+    def void(self, ordinal: int, name: str | None) -> None:
+        """Zero the item's rows."""
+        for spec in self._specs:
+            self._write(ordinal, spec, np.zeros(spec.shape, spec.dtype))
+
+    def _write(self, ordinal: int, spec: RowSpec, row: np.ndarray) -> None:
+        shard, index = divmod(ordinal, self._place.shard_size)
+        path = self._path(spec, shard)
+        with output_errors(path):
+            header = npy_header((len(self._place.shard_items(shard)), *spec.shape), spec.dtype)
+            write_at(self._open(path, shard, spec, header), [row], len(header) + index * spec.nbytes)
+
+    def _path(self, spec: RowSpec, shard: int) -> Path:
+        return self._place.out / f"{spec.name}-{shard:05d}.npy"
+
+    def _open(self, path: Path, shard: int, spec: RowSpec, header: bytes) -> int:
+        if path in self._files:
+            self._files.move_to_end(path)
+            return self._files[path]
+        if len(self._files) >= _OPEN_FILES:
+            os.close(self._files.popitem(last=False)[1])
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)  # published before, being mended
+        except FileNotFoundError:
+            # Several workers may make it at once: each does the same, and none truncates.
+            fd = os.open(_partial(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                os.posix_fallocate(fd, 0, len(header) + len(self._place.shard_items(shard)) * spec.nbytes)
+                write_at(fd, [header], 0)
+            except BaseException:
+                os.close(fd)
+                raise
+        self._files[path] = fd
+        return fd
+
+    def publish(self, shard: int, done: np.ndarray) -> None:
+        """Sync the shard's files and give them their names."""
+        for spec in self._specs:
+            path = self._path(spec, shard)
+            with output_errors(path):
+                if _partial(path).exists():
+                    sync_file(_partial(path))
+                    _partial(path).rename(path)
+        with output_errors(self._place.out):
+            sync_folder(self._place.out)
+
+    def published(self, shard: int) -> bool:
+        """True where every file of the shard has its final name."""
+        return all(self._path(spec, shard).exists() for spec in self._specs)
+
+    def foreign(self) -> str | None:
+        """An array file of one of our names."""
+        return next((path.name for path in self._ours()), None)
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove every shard, partial or whole."""
+        for path in list(self._ours()):
+            with output_errors(path):
+                path.unlink()
+
+    def _ours(self) -> Iterable[Path]:
+        pattern = re.compile(rf"({'|'.join(re.escape(spec.name) for spec in self._specs)})-\d{{5,}}\.npy(\.partial)?")
+        return (path for path in self._place.out.iterdir() if pattern.fullmatch(path.name))
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f"{path.name}.partial")
