@@ -7,8 +7,8 @@ from setuptools import Extension, setup
 # No -ffast-math: there is no floating point in the pixel path, and there shall be none.
 native = Extension(
     "gpupipe._native",
-    sources=["csrc/_native.pyx"],
-    depends=["csrc/plane.h"],
+    sources=["csrc/_native.pyx", "csrc/resize.cpp", "csrc/kernels.cpp", "csrc/plane_simd.cpp"],
+    depends=["csrc/plane.h", "csrc/axis.h", "csrc/kernels.h", "csrc/resize.h"],
     include_dirs=["csrc"],
     language="c++",
     extra_compile_args=["-std=c++17", "-O3", "-fvisibility=hidden", "-Wall"],
