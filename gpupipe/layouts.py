@@ -1,6 +1,7 @@
 """Where each FFmpeg pixel format keeps its samples, as far as the pixel path reads it.
 
-The facts are those of FFmpeg's ``libavutil/pixdesc.c``, restated: :mod:`gpupipe.transform` must know them without FFmpeg.
+The facts are those of FFmpeg's ``libavutil/pixdesc.c``, restated, since :mod:`gpupipe.transform` must know them without
+FFmpeg.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def native_layout(name: str) -> str:
         return name
     if name in _CONVERTED:
         return _CONVERTED[name]
-    if name.endswith("be") and name[:-2] + "le" in _LAYOUTS:
+    if name.endswith("be") and not name.startswith("y2") and name[:-2] + "le" in _LAYOUTS:  # no swscale input for y2
         return name[:-2] + "le"
     raise UnsupportedError(
         f"pixel format {name} cannot be read, nor converted without loss; expected 8- to 16-bit YUV, RGB or gray. "
@@ -182,11 +183,13 @@ _PLANAR_DEPTHS: dict[str, tuple[int, ...]] = {
     "410": (),
 }
 _CONVERTED = {
-    **dict.fromkeys(("pal8", "rgb8", "bgr8", "rgb4", "bgr4", "rgb4_byte", "bgr4_byte"), "rgb24"),
-    **{f"{order}{bits}{end}": "rgb24" for order in ("rgb", "bgr") for bits in (444, 555, 565) for end in ("le", "be")},
-    **dict.fromkeys(("monoblack", "monowhite", "monob", "monow"), "gray"),
-    **dict.fromkeys(("x2rgb10le", "x2rgb10be", "x2bgr10le", "x2bgr10be"), "gbrp10le"),
-    **dict.fromkeys(("xv30le", "xv30be", "v30xle", "v30xbe"), "yuv444p10le"),
+    **dict.fromkeys(("pal8", "rgb8", "bgr8", "rgb4_byte", "bgr4_byte"), "rgb24"),
+    # Not gray: bits are black and white whatever range the stream is tagged with.
+    **dict.fromkeys(("monoblack", "monowhite", "monob", "monow"), "rgb24"),
+    # Not the 444 ones: swscale expands their white to 240.
+    **{f"{order}{bits}{end}": "rgb24" for order in ("rgb", "bgr") for bits in (555, 565) for end in ("le", "be")},
+    **dict.fromkeys(("x2rgb10le", "x2bgr10le"), "gbrp10le"),
+    **dict.fromkeys(("xv30le", "v30xle"), "yuv444p10le"),
     "uyyvyy411": "yuv411p",
 }
 _LAYOUTS = _build()

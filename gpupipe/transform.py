@@ -1,7 +1,7 @@
 """From a decoder's planes to upright 8-bit RGB at the wanted size, in one pass of integer arithmetic.
 
-The arithmetic is defined at the top of ``csrc/plane.h``: antialiased triangle filter by plane, then colour. It gives the same
-bytes on every machine and instruction set; :data:`ARITHMETIC_VERSION` is part of every plan's hash.
+The arithmetic is defined at the top of ``csrc/plane.h``: antialiased triangle filter by plane, then colour. It gives
+the same bytes on every machine and instruction set; :data:`ARITHMETIC_VERSION` is part of every plan's hash.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from fractions import Fraction
 from functools import lru_cache
 from math import floor
 from threading import Lock
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,7 +62,9 @@ class Resizer:
         if size is not None and not all(1 <= side <= _MAX_SIDE for side in size):
             raise UsageError(f"size {size}: expected (height, width) of 1 to {_MAX_SIDE} pixels each")
         if crop is not None and not (0 <= crop[0] < crop[2] and 0 <= crop[1] < crop[3]):
-            raise UsageError(f"crop {crop}: expected (top, left, bottom, right) with 0 <= top < bottom, 0 <= left < right")
+            raise UsageError(
+                f"crop {crop}: expected (top, left, bottom, right) with 0 <= top < bottom, 0 <= left < right"
+            )
         self.size = size
         self.crop = crop
         self._plans: OrderedDict[SurfaceFormat, _native.Resize] = OrderedDict()
@@ -154,6 +155,7 @@ def colour_coefficients(family: str, matrix: str, full_range: bool, depth: int) 
     matrix : str
         FFmpeg's name.
     full_range : bool
+        True where code 0 is black and the highest code is white.
     depth : int
         Bits a sample, 8 to 16.
 
@@ -256,7 +258,7 @@ def _siting(layout: Layout, colour: Colour) -> tuple[int, int]:
         ) from None
 
 
-def _describe(format: SurfaceFormat | Any) -> str:
+def _describe(format: SurfaceFormat) -> str:
     return f"surface {format.layout} {format.height}x{format.width}"
 
 
