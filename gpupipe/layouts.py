@@ -186,8 +186,8 @@ _CONVERTED = {
     **dict.fromkeys(("pal8", "rgb8", "bgr8", "rgb4_byte", "bgr4_byte"), "rgb24"),
     # Not gray: bits are black and white whatever range the stream is tagged with.
     **dict.fromkeys(("monoblack", "monowhite", "monob", "monow"), "rgb24"),
-    # Not the 444 ones: swscale expands their white to 240.
-    **{f"{order}{bits}{end}": "rgb24" for order in ("rgb", "bgr") for bits in (555, 565) for end in ("le", "be")},
+    # Not the 444 ones, whose white swscale makes 240, nor the big-endian ones, whose bytes it swaps (FFmpeg 8.0).
+    **dict.fromkeys(("rgb555le", "rgb565le", "bgr555le", "bgr565le"), "rgb24"),
     **dict.fromkeys(("x2rgb10le", "x2bgr10le"), "gbrp10le"),
     **dict.fromkeys(("xv30le", "v30xle"), "yuv444p10le"),
     "uyyvyy411": "yuv411p",
