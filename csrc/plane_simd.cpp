@@ -266,3 +266,153 @@ const Kernels kAvx512{"avx512", vertical8_avx512, vertical16_avx512, transpose_a
 
 }  // namespace gpupipe
 #endif  // __x86_64__
+
+#if defined(__aarch64__)
+#include <arm_neon.h>
+
+namespace gpupipe {
+namespace {
+
+// The narrowing shifts round and saturate exactly as the definition does: (sum + half) >> n, clamped above at 32767.
+inline void columns8(int16_t* out, const uint8_t* rows, ptrdiff_t stride, const int16_t* weights, int taps) {
+    int32x4_t sums[4] = {vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0)};
+    for (int t = 0; t < taps; ++t) {
+        const uint8x16_t row = vld1q_u8(rows + t * stride);
+        const int16x8_t low = vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(row)));
+        const int16x8_t high = vreinterpretq_s16_u16(vmovl_high_u8(row));
+        sums[0] = vmlal_n_s16(sums[0], vget_low_s16(low), weights[t]);
+        sums[1] = vmlal_high_n_s16(sums[1], low, weights[t]);
+        sums[2] = vmlal_n_s16(sums[2], vget_low_s16(high), weights[t]);
+        sums[3] = vmlal_high_n_s16(sums[3], high, weights[t]);
+    }
+    vst1q_s16(out, vcombine_s16(vqrshrn_n_s32(sums[0], 7), vqrshrn_n_s32(sums[1], 7)));
+    vst1q_s16(out + 8, vcombine_s16(vqrshrn_n_s32(sums[2], 7), vqrshrn_n_s32(sums[3], 7)));
+}
+
+// As on x86: the last vector is flush with the right end.
+void vertical8_neon(int16_t* out, const uint8_t* rows, ptrdiff_t stride, const int16_t* weights, int taps, int n) {
+    constexpr int kStep = 16;
+    if (n < kStep) return kGeneric.vertical8(out, rows, stride, weights, taps, n);
+    for (int x = 0; x + kStep <= n; x += kStep) columns8(out + x, rows + x, stride, weights, taps);
+    if (n % kStep) columns8(out + n - kStep, rows + n - kStep, stride, weights, taps);
+}
+
+inline void columns16(int16_t* out, const uint8_t* rows, ptrdiff_t stride, const int16_t* weights, int taps, int shift,
+                      int depth) {
+    const uint16x8_t mask = vdupq_n_u16(static_cast<uint16_t>((1u << depth) - 1));
+    const uint16x8_t sign = vdupq_n_u16(depth == 16 ? 0x8000 : 0);
+    const int16x8_t down = vdupq_n_s16(static_cast<int16_t>(-shift));
+    const int32x4_t round = vdupq_n_s32(1 - depth);
+    int32x4_t low = vdupq_n_s32((1 << (depth - 2)) + (depth == 16 ? kWeightSum << 15 : 0)), high = low;
+    for (int t = 0; t < taps; ++t) {
+        const uint16x8_t words = vreinterpretq_u16_u8(vld1q_u8(rows + t * stride));
+        const int16x8_t codes = vreinterpretq_s16_u16(veorq_u16(vandq_u16(vshlq_u16(words, down), mask), sign));
+        low = vmlal_n_s16(low, vget_low_s16(codes), weights[t]);
+        high = vmlal_high_n_s16(high, codes, weights[t]);
+    }
+    vst1q_s16(out, vcombine_s16(vqmovn_s32(vshlq_s32(low, round)), vqmovn_s32(vshlq_s32(high, round))));
+}
+
+void vertical16_neon(int16_t* out, const uint8_t* rows, ptrdiff_t stride, const int16_t* weights, int taps, int n,
+                     int shift, int depth) {
+    constexpr int kStep = 8;
+    if (n < kStep) return kGeneric.vertical16(out, rows, stride, weights, taps, n, shift, depth);
+    for (int x = 0; x + kStep <= n; x += kStep) columns16(out + x, rows + 2 * x, stride, weights, taps, shift, depth);
+    if (n % kStep) columns16(out + n - kStep, rows + 2 * (n - kStep), stride, weights, taps, shift, depth);
+}
+
+inline int16x8_t trn1_32(int16x8_t a, int16x8_t b) {
+    return vreinterpretq_s16_s32(vtrn1q_s32(vreinterpretq_s32_s16(a), vreinterpretq_s32_s16(b)));
+}
+inline int16x8_t trn2_32(int16x8_t a, int16x8_t b) {
+    return vreinterpretq_s16_s32(vtrn2q_s32(vreinterpretq_s32_s16(a), vreinterpretq_s32_s16(b)));
+}
+inline int16x8_t trn1_64(int16x8_t a, int16x8_t b) {
+    return vreinterpretq_s16_s64(vtrn1q_s64(vreinterpretq_s64_s16(a), vreinterpretq_s64_s16(b)));
+}
+inline int16x8_t trn2_64(int16x8_t a, int16x8_t b) {
+    return vreinterpretq_s16_s64(vtrn2q_s64(vreinterpretq_s64_s16(a), vreinterpretq_s64_s16(b)));
+}
+
+void transpose_neon(int16_t* pairs, const int16_t* rows, int n) {
+    for (int x = 0; x < n; x += 8, pairs += 4 * kPair) {
+        for (int half = 0; half < 2; ++half) {   // four rows of four pairs
+            const int16_t* from = rows + half * 4 * kBlock + x;
+            int16_t* to = pairs + half * 8;
+            const int16x8_t a = vld1q_s16(from), b = vld1q_s16(from + kBlock);
+            const int16x8_t c = vld1q_s16(from + 2 * kBlock), d = vld1q_s16(from + 3 * kBlock);
+            const int16x8_t ab1 = trn1_32(a, b), ab2 = trn2_32(a, b), cd1 = trn1_32(c, d), cd2 = trn2_32(c, d);
+            vst1q_s16(to, trn1_64(ab1, cd1));
+            vst1q_s16(to + kPair, trn1_64(ab2, cd2));
+            vst1q_s16(to + 2 * kPair, trn2_64(ab1, cd1));
+            vst1q_s16(to + 3 * kPair, trn2_64(ab2, cd2));
+        }
+    }
+}
+
+void horizontal_neon(int16_t* lines, ptrdiff_t pitch, const int16_t* pairs, const int32_t* start,
+                     const int16_t* weights, int taps, int outputs) {
+    for (int o = 0; o < outputs; o += 8) {
+        int16x8_t a[8], b[8];
+        for (int i = 0; i < 8; ++i, weights += taps) {
+            const int16_t* pair = pairs + start[o + i] * static_cast<ptrdiff_t>(kRows);
+            int32x4_t low = vdupq_n_s32(0), high = low;
+            for (int t = 0; t < taps; t += 2, pair += kPair) {
+                const int16x8x2_t columns = vld2q_s16(pair);
+                low = vmlal_n_s16(low, vget_low_s16(columns.val[0]), weights[t]);
+                high = vmlal_high_n_s16(high, columns.val[0], weights[t]);
+                low = vmlal_n_s16(low, vget_low_s16(columns.val[1]), weights[t + 1]);
+                high = vmlal_high_n_s16(high, columns.val[1], weights[t + 1]);
+            }
+            a[i] = vcombine_s16(vrshrn_n_s32(low, kWeightBits), vrshrn_n_s32(high, kWeightBits));
+        }
+        for (int i = 0; i < 8; i += 2) {
+            b[i] = vtrn1q_s16(a[i], a[i + 1]);
+            b[i + 1] = vtrn2q_s16(a[i], a[i + 1]);
+        }
+        for (int i = 0; i < 8; i += 4) {
+            for (int k = 0; k < 2; ++k) {
+                a[i + k] = trn1_32(b[i + k], b[i + k + 2]);
+                a[i + k + 2] = trn2_32(b[i + k], b[i + k + 2]);
+            }
+        }
+        for (int i = 0; i < 4; ++i) {
+            vst1q_s16(lines + i * pitch + o, trn1_64(a[i], a[i + 4]));
+            vst1q_s16(lines + (i + 4) * pitch + o, trn2_64(a[i], a[i + 4]));
+        }
+    }
+}
+
+inline uint8x8_t channel_neon(int16x8_t y, int16x8_t u, int16x8_t v, const int32_t c[3], int32_t bias) {
+    const int16_t c0 = static_cast<int16_t>(c[0]), c1 = static_cast<int16_t>(c[1]), c2 = static_cast<int16_t>(c[2]);
+    int32x4_t low = vmlal_n_s16(vdupq_n_s32(bias), vget_low_s16(y), c0);
+    int32x4_t high = vmlal_high_n_s16(vdupq_n_s32(bias), y, c0);
+    low = vmlal_n_s16(vmlal_n_s16(low, vget_low_s16(u), c1), vget_low_s16(v), c2);
+    high = vmlal_high_n_s16(vmlal_high_n_s16(high, u, c1), v, c2);
+    return vqmovun_s16(
+        vcombine_s16(vqmovn_s32(vshrq_n_s32(low, kColourShift)), vqmovn_s32(vshrq_n_s32(high, kColourShift))));
+}
+
+void colour_neon(uint8_t* rgb, const int16_t* y, const int16_t* u, const int16_t* v, int n, const ColourMatrix& m) {
+    const int16x8_t neutral = vdupq_n_s16(kMidNeutral);
+    for (int x = 0; x < n; x += 8) {
+        const int16x8_t luma = vld1q_s16(y + x);
+        const int16x8_t cb = vsubq_s16(vld1q_s16(u + x), neutral), cr = vsubq_s16(vld1q_s16(v + x), neutral);
+        uint8x8x3_t pixels;
+        for (int c = 0; c < 3; ++c) pixels.val[c] = channel_neon(luma, cb, cr, m.c[c], m.bias[c]);
+        if (x + 8 <= n) {
+            vst3_u8(rgb + 3 * x, pixels);
+        } else {
+            uint8_t last[24];
+            vst3_u8(last, pixels);
+            std::memcpy(rgb + 3 * x, last, static_cast<size_t>(3 * (n - x)));
+        }
+    }
+}
+
+}  // namespace
+
+const Kernels kNeon{"neon", vertical8_neon, vertical16_neon, transpose_neon, horizontal_neon, colour_neon};
+
+}  // namespace gpupipe
+#endif  // __aarch64__
