@@ -1,0 +1,103 @@
+"""What a packet's headers say about the picture in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from gpupipe.decode.headers.bits import HeaderError
+
+
+@dataclass(slots=True)
+class Picture:
+    """One packet, as its headers describe it.
+
+    Attributes
+    ----------
+    shown : bool
+        False where the packet only updates references (VP8, VP9 and AV1 hidden frames).
+    order : int
+        Rank in output order among all packets of the stream; any increasing integers.
+    entry : bool
+        Decoding may start here with nothing before it: this picture and all that follow it in output order are exact.
+    leading : bool
+        Comes after the last entry in decode order, and needs pictures from before that entry.
+    droppable : bool
+        No other picture, nor the decoder's state, depends on it.
+    """
+
+    shown: bool
+    order: int
+    entry: bool = False
+    leading: bool = False
+    droppable: bool = False
+
+
+class Scanner(Protocol):
+    """Reads packet after packet, in decode order."""
+
+    skips: bool
+    """True where libavcodec's ``skip_frame`` drops exactly the pictures that are marked droppable."""
+    restarts: bool
+    """True where a flushed decoder is as good as a new one."""
+
+    def scan(self, data: bytes) -> None:
+        """Take the next packet.
+
+        Raises
+        ------
+        HeaderError
+            The headers do not say for certain what the packet shows.
+        """
+
+    def pictures(self) -> list[Picture]:
+        """All packets taken, when the stream has ended.
+
+        Raises
+        ------
+        HeaderError
+        """
+
+
+@dataclass(slots=True)
+class PictureList:
+    """Base of scanners that know each packet's picture at once."""
+
+    found: list[Picture] = field(default_factory=list)
+
+    def pictures(self) -> list[Picture]:
+        """All packets taken."""
+        return self.found
+
+
+class ParameterSets:
+    """The parameter sets in force, and whether a decoder that jumps to an entry would have the same.
+
+    A decoder that was elsewhere in the stream may hold other sets. An entry is safe if every set is that of the
+    container's header, or if the entry repeats them all.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, int], bytes] = {}
+        self.moving = False
+
+    def put(self, key: tuple[str, int], unit: bytes, in_band: bool, fixed: bool) -> None:
+        """Take one set; a ``fixed`` one (size, format, reordering) must never change.
+
+        Raises
+        ------
+        HeaderError
+            A fixed set changes in mid-stream: what the decoder then does with delayed pictures must be seen.
+        """
+        unit = unit.rstrip(b"\0")
+        before = self._known.get(key)
+        if before == unit:
+            return
+        if fixed and before is not None:
+            raise HeaderError("the sequence parameters change in mid-stream")
+        self.moving |= in_band
+        self._known[key] = unit
+
+    def complete(self, sent: set[tuple[str, int]]) -> bool:
+        """True if ``sent`` holds every set that is known so far."""
+        return self._known.keys() <= sent

@@ -1,0 +1,208 @@
+"""The packet table of a stream, and the index of the pictures it shows.
+
+An index is *exact* when the packets' headers and timestamps determine it; otherwise the pictures have been counted by
+decoding all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+from gpupipe.decode.headers import HeaderError, Picture
+
+Int64s = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+NO_PTS = -(1 << 63)
+"""FFmpeg's AV_NOPTS_VALUE."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PacketTable:
+    """The packets of one stream in decode order; arrays of length P.
+
+    Attributes
+    ----------
+    pts, dts, pos, size : int64 [P]
+        As the demuxer gives them: stream units (:data:`NO_PTS` where unknown), byte position (-1), bytes.
+    discard : bool [P]
+        The container says not to show it (edit lists).
+    corrupt : bool [P]
+        The demuxer saw damage in it.
+    order : int64 [P]
+        Rank in output order.
+    shown, entry, leading, droppable : bool [P]
+        See :class:`gpupipe.decode.headers.Picture`.
+    skips, restarts : bool
+        See :class:`gpupipe.decode.headers.Scanner`.
+    """
+
+    pts: Int64s
+    dts: Int64s
+    pos: Int64s
+    size: Int64s
+    discard: Bools
+    corrupt: Bools
+    order: Int64s
+    shown: Bools
+    entry: Bools
+    leading: Bools
+    droppable: Bools
+    skips: bool = False
+    restarts: bool = False
+
+    def __len__(self) -> int:
+        return len(self.pts)
+
+    @classmethod
+    def make(
+        cls,
+        rows: Sequence[tuple[int, int, int, int, bool, bool]],
+        pictures: Sequence[Picture] | None,
+        skips: bool = False,
+        restarts: bool = False,
+    ) -> PacketTable:
+        """Build the table from ``(pts, dts, pos, size, discard, corrupt)`` rows and, where known, their pictures."""
+        columns = np.array(rows, np.int64).reshape(-1, 6).T
+        count = columns.shape[1]
+        if pictures is None:
+            facts = np.zeros((4, count), np.bool_)
+            order = np.arange(count, dtype=np.int64)
+        else:
+            facts = np.array([(p.shown, p.entry, p.leading, p.droppable) for p in pictures], np.bool_).reshape(-1, 4).T
+            order = np.array([p.order for p in pictures], np.int64)
+        pts, dts, pos, size = (np.ascontiguousarray(column) for column in columns[:4])
+        discard, corrupt = columns[4:] != 0
+        return cls(pts, dts, pos, size, discard, corrupt, order, *facts, skips=skips, restarts=restarts)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameIndex:
+    """The pictures that a stream shows, in presentation order.
+
+    Attributes
+    ----------
+    pts : int64 [T]
+        Presentation timestamps in stream units, never decreasing.
+    time_base : Fraction
+        Seconds of one unit.
+    exact : bool
+        True if headers and timestamps alone determine it; False where the pictures were counted by decoding.
+    packet : int64 [T] or None
+        Row of each picture in the packet table; None where it was counted.
+    fault : str or None
+        What shows that the file ends early or cannot be read to its end; then T is that of what could be read.
+    reason : str or None
+        Why the pictures had to be counted.
+    """
+
+    pts: Int64s
+    time_base: Fraction
+    exact: bool
+    packet: Int64s | None = None
+    fault: str | None = None
+    reason: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.pts)
+
+    @property
+    def pts_seconds(self) -> npt.NDArray[np.float64]:
+        """Presentation times in seconds, float64 [T], as the container counts them."""
+        return self.pts.astype(np.float64) * self.time_base.numerator / self.time_base.denominator
+
+    @property
+    def start(self) -> int:
+        """Timestamp of the first picture in stream units; 0 where there is none."""
+        return int(self.pts[0]) if len(self.pts) else 0
+
+    @property
+    def times(self) -> npt.NDArray[np.float64]:
+        """Seconds since the first picture, float64 [T]."""
+        return (self.pts - self.start).astype(np.float64) * self.time_base.numerator / self.time_base.denominator
+
+    def number(self, pts: int | None) -> int | None:
+        """Return the number of the picture with this timestamp (stream units), None if there is none."""
+        if pts is None:
+            return None
+        at = int(np.searchsorted(self.pts, pts))
+        return at if at < len(self.pts) and self.pts[at] == pts else None
+
+
+def exact_index(table: PacketTable, time_base: Fraction, fault: str | None) -> FrameIndex:
+    """Make the index from the packet table alone.
+
+    Raises
+    ------
+    HeaderError
+        The table does not determine it: a timestamp is missing or disagrees with the order of output, or the stream
+        begins with what cannot be decoded.
+    """
+    if not len(table):
+        return FrameIndex(np.zeros(0, np.int64), time_base, True, np.zeros(0, np.int64), fault)
+    if not table.entry[0]:
+        raise HeaderError("the stream does not begin with a picture that stands alone")
+    second = np.flatnonzero(table.entry)[1:2]
+    if table.leading[: second[0] if len(second) else None].any():
+        raise HeaderError("pictures at the start need others that came before")
+    packets = np.flatnonzero(table.shown & ~table.discard)
+    packets = packets[np.argsort(table.order[packets], kind="stable")]
+    pts = table.pts[packets]
+    if (pts == NO_PTS).any():
+        raise HeaderError("timestamps are missing")
+    if (np.diff(pts) <= 0).any() or (np.diff(table.order[packets]) <= 0).any():
+        raise HeaderError("timestamps are not those of the pictures")
+    return FrameIndex(pts, time_base, True, packets, fault)
+
+
+def counted_index(
+    stamps: Sequence[tuple[int | None, int | None]],
+    time_base: Fraction,
+    step: int,
+    fault: str | None,
+    reason: str | None,
+) -> FrameIndex:
+    """Make the index from decoded pictures in output order.
+
+    Parameters
+    ----------
+    stamps : sequence of (pts, dts)
+        Of each picture, stream units, None where the decoder gave none.
+    step : int
+        Units from one picture to the next, where no timestamp tells.
+    """
+    guess = _TimestampGuess()
+    values: list[int] = []
+    for own, dts in stamps:
+        value = guess.next(own, dts)
+        values.append(value if value is not None else (values[-1] + step if values else 0))
+    # Where only decoding times are known they are those of the pictures, out of order by as much as the pictures were.
+    return FrameIndex(np.sort(np.array(values, np.int64)), time_base, False, None, fault, reason)
+
+
+class _TimestampGuess:
+    """FFmpeg's best effort: pts, unless they went wrong more often than dts (``guess_correct_pts``, libavcodec/decode.c)."""
+
+    def __init__(self) -> None:
+        self._faulty_pts = self._faulty_dts = 0
+        self._last_pts = self._last_dts = NO_PTS
+
+    def next(self, pts: int | None, dts: int | None) -> int | None:
+        if dts is not None:
+            self._faulty_dts += dts <= self._last_dts
+            self._last_dts = dts
+        elif pts is not None:
+            self._last_dts = pts
+        if pts is not None:
+            self._faulty_pts += pts <= self._last_pts
+            self._last_pts = pts
+        elif dts is not None:
+            self._last_pts = dts
+        if pts is not None and (dts is None or self._faulty_pts <= self._faulty_dts):
+            return pts
+        return dts

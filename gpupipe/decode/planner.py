@@ -1,0 +1,81 @@
+"""What must be decoded for the wanted pictures, from the packet table alone.
+
+The *closure* of a picture is a function of the file: the entry that governs it, every packet from there to it in decode
+order that others may refer to, and itself. A plan says in which runs packets are fed, and which of them may be skipped; it
+feeds at least the closure, and no verdict rests on what it feeds beside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gpupipe.decode.index import Bools, FrameIndex, PacketTable
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Packets ``start:stop`` of the table, fed one after the other to a decoder that was flushed before."""
+
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """What to feed.
+
+    Attributes
+    ----------
+    runs : sequence of Run
+        In order, apart from each other.
+    closure : bool [P]
+        Packets that the wanted pictures depend on; damage in any of them fails the item.
+    skippable : bool [P]
+        Packets that need not be decoded although they lie in a run.
+    """
+
+    runs: Sequence[Run]
+    closure: Bools
+    skippable: Bools
+
+
+def plan(table: PacketTable, index: FrameIndex, wanted: Sequence[int], seek: bool = True) -> Plan:
+    """Plan the decoding of some pictures.
+
+    Parameters
+    ----------
+    table : PacketTable
+    index : FrameIndex
+        An exact one.
+    wanted : sequence of int
+        Numbers of pictures, ascending.
+    seek : bool
+        False feeds everything from the first packet on; the closure is the same.
+
+    Returns
+    -------
+    Plan
+    """
+    assert index.packet is not None, "a counted index is not planned"
+    targets = index.packet[np.asarray(wanted, np.int64)]
+    closure = np.zeros(len(table), np.bool_)
+    entries = np.flatnonzero(table.entry)
+    governing = np.searchsorted(entries, targets, side="right") - 1
+    governing = np.maximum(governing - table.leading[targets], 0)
+    runs: list[Run] = []
+    for number in np.unique(governing):
+        start = int(entries[number])
+        stop = int(targets[governing == number].max()) + 1
+        following = int(entries[number + 1]) if number + 1 < len(entries) else stop
+        needed = ~table.droppable[start:stop]
+        needed[: following - start] &= ~table.leading[start : min(following, stop)]
+        closure[start:stop] |= needed
+        if runs and (start <= runs[-1].stop or not seek):
+            runs[-1] = Run(runs[-1].start, max(stop, runs[-1].stop))
+        else:
+            runs.append(Run(start if seek else 0, stop))
+    closure[targets] = True
+    return Plan(runs, closure, table.droppable & ~closure)
