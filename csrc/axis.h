@@ -84,8 +84,8 @@ inline Taps exact_taps(const AxisSpec& spec, int64_t output) {
 
 }  // namespace detail
 
-// Rows: for the vertical pass. `taps` is even, so that weights can be read in pairs; counts are what they are, since the
-// row after the last tap may not exist.
+// Rows: for the vertical pass. `taps` is even, so that weights can be read in pairs; counts are what they are, since
+// the row after the last tap may not exist.
 inline Axis row_axis(const AxisSpec& spec) {
     Axis axis;
     std::vector<detail::Taps> all;

@@ -49,7 +49,8 @@ void horizontal(int16_t* lines, ptrdiff_t pitch, const int16_t* pairs, const int
         for (int t = 0; t < taps; t += 2, pair += kPair)
             for (int row = 0; row < kRows; ++row)
                 sums[row] += weights[t] * pair[2 * row] + weights[t + 1] * pair[2 * row + 1];
-        for (int row = 0; row < kRows; ++row) lines[row * pitch + o] = static_cast<int16_t>(horizontal_round(sums[row]));
+        for (int row = 0; row < kRows; ++row)
+            lines[row * pitch + o] = static_cast<int16_t>(horizontal_round(sums[row]));
     }
 }
 

@@ -23,7 +23,7 @@ constexpr int kBlock = 512;       // units (words of a plane's row) of the verti
 struct Kernels {
     const char* name;
 
-    // out[x] = vertical_round(sum over t of weights[t] * code(row t, x)), x < n; reads no byte outside the rows' n words.
+    // out[x] = vertical_round(sum over t of weights[t] * code(row t, x)), x < n; reads nothing but the rows' n words.
     void (*vertical8)(int16_t* out, const uint8_t* rows, ptrdiff_t stride, const int16_t* weights, int taps, int n);
     void (*vertical16)(int16_t* out, const uint8_t* rows, ptrdiff_t stride, const int16_t* weights, int taps, int n,
                        int shift, int depth);

@@ -21,8 +21,8 @@ inline uint32_t pair_of(const int16_t* weights) {
     return both;
 }
 
-// vertical_round of eight or sixteen sums, packed to 16 bits in the order of the in-lane unpacking before it. The saturation
-// of packs is the clamp of the definition: sums are never negative and 32768 is the only value above kMidMax.
+// vertical_round of the sums, packed to 16 bits in the order of the in-lane unpacking before it. The saturation of
+// packs is the clamp of the definition: sums are never negative and 32768 is the only value above kMidMax.
 AVX2 inline __m256i round_pack(__m256i a, __m256i b, __m256i half, __m128i shift) {
     return _mm256_packs_epi32(_mm256_sra_epi32(_mm256_add_epi32(a, half), shift),
                               _mm256_sra_epi32(_mm256_add_epi32(b, half), shift));
@@ -80,7 +80,8 @@ AVX512 inline void columns8_512(int16_t* out, const uint8_t* rows, ptrdiff_t str
         s3 = _mm512_add_epi32(s3, _mm512_madd_epi16(_mm512_unpackhi_epi8(high, zero), w));
     }
     const __m512i low = round_pack(s0, s1, half, shift), high = round_pack(s2, s3, half, shift);
-    const __m512i left = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), right = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+    const __m512i left = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
+    const __m512i right = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
     _mm512_storeu_si512(out, _mm512_permutex2var_epi64(low, left, high));
     _mm512_storeu_si512(out + 32, _mm512_permutex2var_epi64(low, right, high));
 }
@@ -93,8 +94,8 @@ AVX512 void vertical8_avx512(int16_t* out, const uint8_t* rows, ptrdiff_t stride
     if (n % kStep) columns8_512(out + n - kStep, rows + n - kStep, stride, weights, taps);
 }
 
-// 16 columns of 16-bit words. 16-bit codes do not fit a signed multiplier: they are lowered by 32768, and the sum raised again by
-// 32768 * 16384, which is exact because the weights sum to 16384.
+// 16 columns of 16-bit words. 16-bit codes do not fit a signed multiplier: they are lowered by 32768, and the sum raised
+// again by 32768 * 16384, which is exact because the weights sum to 16384.
 AVX2 inline void columns16(int16_t* out, const uint8_t* rows, ptrdiff_t stride, const int16_t* weights, int taps,
                            int shift, int depth) {
     const __m256i mask = _mm256_set1_epi16(static_cast<int16_t>((1u << depth) - 1));
@@ -216,7 +217,8 @@ AVX2 inline __m256i channel_avx2(__m256i yu_low, __m256i yu_high, __m256i v_low,
                                  int32_t bias) {
     const __m256i yu = _mm256_set1_epi32(c[1] * 65536 + (c[0] & 0xffff)), v = _mm256_set1_epi32(c[2] & 0xffff);
     const __m256i start = _mm256_set1_epi32(bias);
-    const __m256i low = _mm256_add_epi32(_mm256_add_epi32(start, _mm256_madd_epi16(yu_low, yu)), _mm256_madd_epi16(v_low, v));
+    const __m256i low =
+        _mm256_add_epi32(_mm256_add_epi32(start, _mm256_madd_epi16(yu_low, yu)), _mm256_madd_epi16(v_low, v));
     const __m256i high =
         _mm256_add_epi32(_mm256_add_epi32(start, _mm256_madd_epi16(yu_high, yu)), _mm256_madd_epi16(v_high, v));
     return _mm256_packs_epi32(_mm256_srai_epi32(low, kColourShift), _mm256_srai_epi32(high, kColourShift));
@@ -226,7 +228,8 @@ AVX2 inline __m128i bytes_of(__m256i levels) {
     return _mm256_castsi256_si128(_mm256_permute4x64_epi64(_mm256_packus_epi16(levels, levels), 0x08));
 }
 
-AVX2 void colour_avx2(uint8_t* rgb, const int16_t* y, const int16_t* u, const int16_t* v, int n, const ColourMatrix& m) {
+AVX2 void colour_avx2(uint8_t* rgb, const int16_t* y, const int16_t* u, const int16_t* v, int n,
+                      const ColourMatrix& m) {
     // Byte i of vector k of the interleaved output is channel (16 k + i) % 3 of pixel (16 k + i) / 3.
     alignas(16) static const int8_t from[3][3][16] = {
         {{0, -1, -1, 1, -1, -1, 2, -1, -1, 3, -1, -1, 4, -1, -1, 5},
@@ -246,13 +249,16 @@ AVX2 void colour_avx2(uint8_t* rgb, const int16_t* y, const int16_t* u, const in
         const __m256i yu_low = _mm256_unpacklo_epi16(luma, cb), yu_high = _mm256_unpackhi_epi16(luma, cb);
         const __m256i v_low = _mm256_unpacklo_epi16(cr, zero), v_high = _mm256_unpackhi_epi16(cr, zero);
         __m128i channel[3];
-        for (int c = 0; c < 3; ++c) channel[c] = bytes_of(channel_avx2(yu_low, yu_high, v_low, v_high, m.c[c], m.bias[c]));
+        for (int c = 0; c < 3; ++c)
+            channel[c] = bytes_of(channel_avx2(yu_low, yu_high, v_low, v_high, m.c[c], m.bias[c]));
         uint8_t last[48];
         uint8_t* out = x + 16 <= n ? rgb + 3 * x : last;
         for (int k = 0; k < 3; ++k) {
             __m128i packed = _mm_setzero_si128();
-            for (int c = 0; c < 3; ++c)
-                packed = _mm_or_si128(packed, _mm_shuffle_epi8(channel[c], _mm_load_si128(reinterpret_cast<const __m128i*>(from[k][c]))));
+            for (int c = 0; c < 3; ++c) {
+                const __m128i order = _mm_load_si128(reinterpret_cast<const __m128i*>(from[k][c]));
+                packed = _mm_or_si128(packed, _mm_shuffle_epi8(channel[c], order));
+            }
             _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 16 * k), packed);
         }
         if (out == last) std::memcpy(rgb + 3 * x, last, static_cast<size_t>(3 * (n - x)));

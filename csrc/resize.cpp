@@ -178,7 +178,8 @@ void Resize::run(const PlaneView* planes, uint8_t* out) const {
         for (int row = 0; row < rows; ++row) {
             const int16_t* luma = scratch.lines.get() + row * pitch_;
             const int64_t next = spec_.components == 3 ? kRows * pitch_ : 0;   // gray: coefficients of 0 on itself
-            uint8_t* line = at.column == 3 ? out + at.origin + (y + row) * at.row : scratch.rgb.get() + row * 3 * pitch_;
+            uint8_t* line =
+                at.column == 3 ? out + at.origin + (y + row) * at.row : scratch.rgb.get() + row * 3 * pitch_;
             kernels.colour(line, luma, luma + next, luma + 2 * next, width, spec_.colour);
         }
         if (at.column == 3) continue;
