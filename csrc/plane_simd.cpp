@@ -94,7 +94,7 @@ AVX512 void vertical8_avx512(int16_t* out, const uint8_t* rows, ptrdiff_t stride
     if (n % kStep) columns8_512(out + n - kStep, rows + n - kStep, stride, weights, taps);
 }
 
-// 16 columns of 16-bit words. 16-bit codes do not fit a signed multiplier: they are lowered by 32768, and the sum raised
+// 16 columns of 16-bit words. 16-bit codes do not fit a signed multiplier: they are lowered by 32768, the sum raised
 // again by 32768 * 16384, which is exact because the weights sum to 16384.
 AVX2 inline void columns16(int16_t* out, const uint8_t* rows, ptrdiff_t stride, const int16_t* weights, int taps,
                            int shift, int depth) {
