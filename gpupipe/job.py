@@ -103,7 +103,10 @@ class Job(Protocol):
     """One bulk job. Made from the command line in the supervisor, from the plan's words in a worker."""
 
     name: ClassVar[str]
-    shard_size: int
+
+    @property
+    def shard_size(self) -> int:
+        """Items an output shard."""
 
     def options(self) -> dict[str, Any]:
         """What decides the bytes; JSON values. ``Job(**options, **inputs)`` makes the job again."""
@@ -135,7 +138,7 @@ class Job(Protocol):
     def sink(self, place: Place) -> Sink:
         """The output format asked for."""
 
-    def operator(self, sink: Sink, stages: Stages) -> Operator:
+    def operator(self, place: Place, stages: Stages) -> Operator:
         """The operator of one worker."""
 
     def finish(self, dataset: Dataset) -> None:

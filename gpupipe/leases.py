@@ -63,6 +63,12 @@ class Leases:
         ahead = np.flatnonzero(self._group_starts[stop : min(end, stop + _GROUP_REACH)])
         return stop + int(ahead[0]) if len(ahead) else stop
 
+    def clear(self) -> None:
+        """Deal out nothing more."""
+        self._ranges.clear()
+        self._alone.clear()
+        self.left = 0
+
     def give_back(self, positions: Iterable[int]) -> None:
         """Return positions of a dead worker's lease; they are dealt out next."""
         back = sorted(positions, reverse=True)

@@ -120,10 +120,13 @@ class Ledger:
             with self._db:
                 self._db.executemany(_UPSERT, (astuple(outcome) for outcome in outcomes))
                 self._db.executemany(
-                    "insert or replace into meta values (?, ?)", [(key, json.dumps(value)) for key, value in meta.items()]
+                    "insert or replace into meta values (?, ?)",
+                    [(key, json.dumps(value)) for key, value in meta.items()],
                 )
         except sqlite3.Error as error:
-            raise OutputError(0, f"{self.path}: {error}. Run the same command again once the storage is well.") from error
+            raise OutputError(
+                0, f"{self.path}: {error}. Run the same command again once the storage is well."
+            ) from error
 
     def meta(self, key: str) -> Any:
         """A value kept with the ledger; None where there is none."""

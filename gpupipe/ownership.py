@@ -14,12 +14,17 @@ import fcntl
 import json
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 from gpupipe.errors import LockedError
 from gpupipe.sinks.files import output_errors, publish, remove_tree
+
+LOCKS = ("lock", "layout.lock")
+"""Files of the bookkeeping that outlive everything else in it: a lock may not be removed while it can be held."""
 
 
 class Ownership:
@@ -125,8 +130,27 @@ class Ownership:
     def __enter__(self) -> Ownership:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
+
+
+@contextmanager
+def alone(bookkeeping: Path) -> Iterator[None]:
+    """Hold the output against every run, for the length of the block.
+
+    Raises
+    ------
+    LockedError
+        A run is at work.
+    """
+    with output_errors(bookkeeping), (bookkeeping / "layout.lock").open("a+") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        with (bookkeeping / "lock").open("a+") as lock:
+            if not _try_lock(lock, fcntl.LOCK_EX):
+                raise LockedError(f"{bookkeeping}: held by {'; '.join(holders(bookkeeping))}. Wait for it, or stop it.")
+            yield
 
 
 def read_layout(bookkeeping: Path) -> dict[str, int]:

@@ -5,6 +5,7 @@ On disk, in ``OUT/.gpupipe/plan/``:
 - ``items.jsonl``: one JSON value a line, an item a line, in ordinal order;
 - ``items.idx``: int64 [N + 1], the byte offset of each line and the length of the file;
 - ``order.npy`` (optional): int64 [N], the ordinals in the order they are worked (items of one file together);
+- ``starts.npy`` (optional): bool [N], by work position, True where another input file begins;
 - ``plan.json``: job, options, counts and the hash of it all; written last.
 
 The hash covers what changes bytes, not workers, backends, devices or run shards. Workers read their
@@ -42,9 +43,15 @@ class Plan:
         What decides the bytes, JSON values only; part of the hash.
     inputs : dict
         Where the inputs were when the plan was made; information, not hashed.
+    source : dict
+        Path, size and time of the file the items came from; information, not hashed.
     count : int
         N, the number of items.
     hash : str
+    order : numpy.ndarray or None
+        int64 [N], ordinals by work position; None where they are the same.
+    starts : numpy.ndarray or None
+        bool [N], by work position, True where another input file begins; None where each item has its own.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -63,8 +70,10 @@ class Plan:
         self.hash: str = head["hash"]
         self._offsets = np.fromfile(folder / "items.idx", dtype="<i8")
         self._file = (folder / "items.jsonl").open("rb")
-        order = folder / "order.npy"
-        self.order: np.ndarray | None = np.load(order, allow_pickle=False) if order.exists() else None
+        self.source: dict[str, Any] = head["source"]
+        self.job_class: str = head["class"]
+        self.order = _load(folder / "order.npy")
+        self.starts = _load(folder / "starts.npy")
 
     def item(self, ordinal: int) -> Any:
         """The item's JSON value as planned."""
@@ -92,10 +101,19 @@ class PlanWriter:
     Several run shards may plan at once: the bytes are determined, so whoever is second drops its own.
     """
 
-    def __init__(self, bookkeeping: Path, job: str, options: dict[str, Any], inputs: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        bookkeeping: Path,
+        job: str,
+        job_class: str,
+        options: dict[str, Any],
+        inputs: dict[str, Any],
+        source: dict[str, Any],
+    ) -> None:
         self._target = bookkeeping / "plan"
         self._folder = bookkeeping / f"plan.{os.uname().nodename}.{os.getpid()}.partial"
-        self._job, self._options, self._inputs = job, options, inputs
+        self._job, self._options = job, options
+        self._words = {"class": job_class, "inputs": inputs, "source": source}
         remove_tree(self._folder)
         with output_errors(self._folder):
             self._folder.mkdir(parents=True)
@@ -103,7 +121,7 @@ class PlanWriter:
         self._lengths: list[np.ndarray] = []
         self._buffer: list[int] = []
         self._hash = xxhash.xxh3_128()
-        self._order: np.ndarray | None = None
+        self._arrays: dict[str, np.ndarray] = {}
         self.count = 0
 
     def add(self, item: Any) -> None:
@@ -122,9 +140,21 @@ class PlanWriter:
         self._lengths.append(np.array(self._buffer, dtype=np.int64))
         self._buffer = []
 
-    def work_order(self, order: np.ndarray) -> None:
-        """Work the items in this order of ordinals (int64 [N]); without it, in ordinal order."""
-        self._order = order
+    def group(self, keys: Iterable[str]) -> None:
+        """Work items of equal key (their input file) together; `keys` in ordinal order, one an item."""
+        first: dict[str, int] = {}
+        group = np.fromiter((first.setdefault(key, len(first)) for key in keys), dtype=np.int64)
+        steps = np.diff(group, prepend=-1)
+        if (steps < 0).any():
+            order = np.argsort(group, kind="stable").astype("<i8")
+            self._arrays["order"] = order
+            steps = np.diff(group[order], prepend=-1)
+        self._arrays["starts"] = steps != 0
+
+    @property
+    def items_hash(self) -> str:
+        """Hash of the items so far."""
+        return self._hash.hexdigest()
 
     def publish(self) -> Plan:
         """Freeze the plan and return it as read back from its place."""
@@ -132,12 +162,12 @@ class PlanWriter:
         lengths = np.concatenate(self._lengths)
         offsets = np.zeros(len(lengths) + 1, dtype="<i8")
         np.cumsum(lengths, out=offsets[1:])
-        items_hash = self._hash.hexdigest()
+        items_hash = self.items_hash
         head = {
             "version": VERSION,
             "job": self._job,
             "options": self._options,
-            "inputs": self._inputs,
+            **self._words,
             "count": self.count,
             "items_hash": items_hash,
             "hash": plan_hash(self._job, self._options, items_hash),
@@ -145,8 +175,8 @@ class PlanWriter:
         with output_errors(self._folder):
             self._file.close()
             offsets.tofile(self._folder / "items.idx")
-            if self._order is not None:
-                np.save(self._folder / "order.npy", self._order.astype("<i8"))
+            for name, array in self._arrays.items():
+                np.save(self._folder / f"{name}.npy", array)
             (self._folder / "plan.json").write_text(json.dumps(head, indent=1, sort_keys=True) + "\n")
             for path in self._folder.iterdir():
                 sync_file(path)
@@ -186,16 +216,5 @@ def differences(plan: Plan, job: str, options: dict[str, Any]) -> list[str]:
     return lines
 
 
-def grouped(keys: Iterable[str]) -> np.ndarray | None:
-    """Work order that keeps equal keys together, groups by first appearance; None where they already are.
-
-    Returns
-    -------
-    numpy.ndarray or None
-        int64 [N], ordinals in work order.
-    """
-    first: dict[str, int] = {}
-    group = np.fromiter((first.setdefault(key, len(first)) for key in keys), dtype=np.int64)
-    if len(group) == 0 or bool((np.diff(group) >= 0).all()):
-        return None
-    return np.argsort(group, kind="stable").astype(np.int64)
+def _load(path: Path) -> np.ndarray | None:
+    return np.load(path, allow_pickle=False) if path.exists() else None

@@ -48,7 +48,9 @@ class Pulse:
         """What was said last; CLOCK_MONOTONIC is one for all processes of a machine."""
         ordinal, since = _ITEM.unpack_from(self._map, 0)
         (stage,) = _STAGE.unpack_from(self._map, _ITEM.size)
-        return Beat(None if ordinal < 0 else ordinal, time.monotonic() - since, stage.rstrip(b"\0").decode(errors="replace"))
+        return Beat(
+            None if ordinal < 0 else ordinal, time.monotonic() - since, stage.rstrip(b"\0").decode(errors="replace")
+        )
 
     def close(self) -> None:
         """Unmap and close."""

@@ -57,16 +57,20 @@ class Setup:
 class Worker:
     """Runs leases from a wire until told to stop."""
 
-    def __init__(self, wire: Wire, pulse: Pulse, setup: Setup, bookkeeping: Path) -> None:
+    def __init__(self, wire: Wire, pulse: Pulse, setup: Setup, bookkeeping: Path, first: list[Any]) -> None:
         self._wire, self._pulse, self._setup = wire, pulse, setup
         self._stages = Stages(pulse)
         with self._stages("start"):
             self._plan = Plan(bookkeeping / "plan")
             self._job: Job = restore(setup.job, setup.options, setup.inputs)
-            self._sink = self._job.sink(setup.place(bookkeeping))
+            place = setup.place(bookkeeping)
+            self._sink = self._job.sink(place)
             self._slots = HostSlots(self._job.rows(), _PREFETCHED_SLOTS)
-            self._operator = self._job.operator(self._sink, self._stages)
+            self._operator = self._job.operator(place, self._stages)
         self._leases: queue.SimpleQueue[list[int] | None] = queue.SimpleQueue()
+        self._stopping = False
+        for message in first:  # what came along with the setup
+            self._take(message)
         self._completed: list[list[Any]] = []
         self._reported = time.monotonic()
         self._began = 0.0
@@ -74,7 +78,6 @@ class Worker:
     def run(self) -> None:
         """Work until the supervisor says stop."""
         threading.Thread(target=self._listen, name="leases", daemon=True).start()
-        self._wire.send({"ready": os.getpid()})
         for completion in self._operator.run(self._stream()):
             self._completed.append(self._settle(completion))
             if time.monotonic() - self._reported > REPORT_SECONDS:
@@ -87,9 +90,14 @@ class Worker:
         # half-written is not in the ledger, and the next run does it again.
         while True:
             for message in self._wire.receive():
-                self._leases.put(message["lease"])
+                self._take(message)
             if self._wire.closed:
                 os._exit(1)
+
+    def _take(self, message: Any) -> None:
+        if message["lease"] is None:
+            self._stopping = True
+        self._leases.put(message["lease"])
 
     def _stream(self) -> Iterator[Work]:
         while True:
@@ -98,8 +106,9 @@ class Worker:
                 lease = self._leases.get()
             if lease is None:
                 return
-            start, stop = lease
-            for position in range(start, stop):
+            for position in range(*lease):
+                if self._stopping:  # finish the item in hand, not the lease
+                    return
                 ordinal = self._plan.ordinal(position)
                 self._pulse.item(ordinal)
                 self._began = time.monotonic()
@@ -164,15 +173,15 @@ def main() -> None:
     die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
     wire = Wire(socket.socket(fileno=fd))
-    setup: dict[str, Any] | None = None
-    while setup is None:
+    messages: list[Any] = []
+    while not messages:
         messages = wire.receive()
         if wire.closed:
             return
-        setup = messages[0]["setup"] if messages else None
+    setup = messages.pop(0)["setup"]
     bookkeeping = Path(setup.pop("bookkeeping"))
     try:
-        Worker(wire, Pulse(pulse_fd), Setup(**setup), bookkeeping).run()
+        Worker(wire, Pulse(pulse_fd), Setup(**setup), bookkeeping, messages).run()
     except (OutputError, StoppedError) as error:
         wire.send({"fatal": str(error)})
     except Exception:

@@ -1,1 +1,1 @@
-
+"""Slot-addressed outputs, one format a file."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import xxhash
 
-from gpupipe.errors import OutputError
+from gpupipe.errors import GpupipeError, OutputError
 
 Buffer = Any
 """Anything with the buffer protocol."""
@@ -29,7 +29,7 @@ def output_errors(path: os.PathLike[str] | str) -> Iterator[None]:
     """Turn an ``OSError`` met while writing `path` into an :class:`OutputError` that names it."""
     try:
         yield
-    except OutputError:
+    except GpupipeError:  # some of ours are OSErrors too
         raise
     except OSError as error:
         hint = {

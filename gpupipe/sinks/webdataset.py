@@ -17,7 +17,16 @@ import numpy as np
 
 from gpupipe.errors import OutputError
 from gpupipe.sinks.base import Place, Sample
-from gpupipe.sinks.files import Buffer, Checksum, output_errors, remove_tree, sync_file, sync_folder, write_at, write_file
+from gpupipe.sinks.files import (
+    Buffer,
+    Checksum,
+    output_errors,
+    remove_tree,
+    sync_file,
+    sync_folder,
+    write_at,
+    write_file,
+)
 
 _BLOCK = 512
 _PATTERN = re.compile(r"\d{5,}\.tar(\.partial)?")
@@ -48,9 +57,7 @@ class WebDatasetSink:
         with output_errors(staged):
             staged.rename(self._blob(ordinal))
 
-    def _member(
-        self, fd: int, path: Path, name: str, pieces: Iterable[Buffer], offset: int, checksum: Checksum
-    ) -> int:
+    def _member(self, fd: int, path: Path, name: str, pieces: Iterable[Buffer], offset: int, checksum: Checksum) -> int:
         start = offset + _BLOCK  # the header goes before the data but its length is known only after
         end = start
         for piece in pieces:

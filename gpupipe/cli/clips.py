@@ -1,0 +1,74 @@
+"""``gpupipe clips``: video and text pairs in, training-ready frames out."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from gpupipe.cli.run import add_run_flags, run_and_report, run_from
+from gpupipe.errors import UsageError
+
+
+def add(commands: Any) -> None:
+    """Add the subcommand."""
+    from gpupipe.jobs.clips import FORMATS, SPLIT_MODES
+
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "clips", help="video and text pairs to frame tensors and tokens", description=__doc__, allow_abbrev=False
+    )
+    parser.add_argument("--pairs-json", metavar="F", help="JSON list (or JSONL) of pairs")
+    parser.add_argument("--clips-dir", metavar="DIR", help="folder of the cut clips")
+    parser.add_argument("--videos-dir", metavar="DIR", help="folder of uncut videos, instead of --clips-dir")
+    parser.add_argument("--output-dir", type=Path, metavar="OUT")
+    parser.add_argument("--format", choices=FORMATS, default="samples", help="(default: %(default)s)")
+    parser.add_argument("--num-frames", type=int, default=16, metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--frame-height", type=int, default=160, metavar="H", help="(default: %(default)s)")
+    parser.add_argument("--frame-width", type=int, default=256, metavar="W", help="(default: %(default)s)")
+    parser.add_argument("--split-mode", choices=SPLIT_MODES, default="random", help="(default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=42, metavar="S", help="of splits and --max-samples (default: %(default)s)"
+    )
+    parser.add_argument("--max-samples", type=int, metavar="N", help="a seeded choice of N pairs")
+    parser.add_argument("--stream", type=int, metavar="N", help="video stream (default: the one FFmpeg calls best)")
+    parser.add_argument("--strict", action="store_true", help="decode every packet, fail on any fault")
+    parser.add_argument("--allow-partial", action="store_true", help="sample from the frames before the first fault")
+    parser.add_argument("--all-frames", action="store_true", help="keep every frame (samples and webdataset)")
+    parser.add_argument(
+        "--shard-size", type=int, default=256, metavar="N", help="items an output shard (default: %(default)s)"
+    )
+    add_run_flags(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from gpupipe.jobs.clips import ClipsJob
+
+    for flag in ("pairs_json", "output_dir"):
+        if getattr(arguments, flag) is None:
+            name = "--" + flag.replace("_", "-")
+            raise UsageError(f"{name} is missing: give it on the command line or in ./gpupipe.toml under [clips]")
+    job = ClipsJob(
+        num_frames=arguments.num_frames,
+        frame_height=arguments.frame_height,
+        frame_width=arguments.frame_width,
+        split_mode=arguments.split_mode,
+        seed=arguments.seed,
+        max_samples=arguments.max_samples,
+        format=arguments.format,
+        strict=arguments.strict,
+        allow_partial=arguments.allow_partial,
+        all_frames=arguments.all_frames,
+        stream=arguments.stream,
+        shard_size=arguments.shard_size,
+        pairs_json=_absolute(arguments.pairs_json),
+        clips_dir=_absolute(arguments.clips_dir),
+        videos_dir=_absolute(arguments.videos_dir),
+        backend=arguments.backend,
+    )
+    run, notices = run_from(arguments, arguments.output_dir.absolute())
+    return run_and_report(job, run, notices, arguments, unit="clips")
+
+
+def _absolute(path: str | None) -> Any:
+    return None if path is None else str(Path(path).absolute())

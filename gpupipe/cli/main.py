@@ -1,0 +1,62 @@
+"""The command ``gpupipe``: finds the subcommand, turns errors into exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from gpupipe import __version__
+from gpupipe.cli import clips, status
+from gpupipe.cli.run import read_settings
+from gpupipe.errors import GpupipeError, LockedError, OutputError, StoppedError, UsageError
+from gpupipe.summary import EXIT_INTERRUPTED, EXIT_STOPPED, EXIT_USAGE
+
+JOBS = ("clips",)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit code."""
+    words = dashes(sys.argv[1:] if argv is None else argv)
+    parser, commands = _parser()
+    try:
+        if words and words[0] in JOBS:
+            read_settings(commands[words[0]], words[0])
+        arguments = parser.parse_args(words)
+        return int(arguments.run(arguments))
+    except UsageError as error:
+        return _say(error, EXIT_USAGE)
+    except (LockedError, OutputError, StoppedError) as error:
+        return _say(error, EXIT_STOPPED)
+    except KeyboardInterrupt:
+        print("gpupipe: interrupted; run the same command again to continue", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _say(error: GpupipeError, code: int) -> int:
+    # An OSError prints its number first; the sentence is its second argument.
+    text = error.args[1] if isinstance(error, OSError) and len(error.args) > 1 else error
+    print(f"gpupipe: {text}", file=sys.stderr)
+    return code
+
+
+def dashes(argv: Sequence[str]) -> list[str]:
+    """Long options with ``_`` written with ``-``; values are left alone."""
+    words = []
+    for word in argv:
+        name, equals, value = word.partition("=")
+        words.append(name.replace("_", "-") + equals + value if word.startswith("--") else word)
+    return words
+
+
+def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    parser = argparse.ArgumentParser(prog="gpupipe", description="Bulk media work: nothing lost, nothing silent.")
+    parser.add_argument("--version", action="version", version=f"gpupipe {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in (clips, status):
+        command.add(commands)
+    return parser, commands.choices
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""What every job's command shares: its flags, ``gpupipe.toml``, the displays and the closing words."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from gpupipe import launch
+from gpupipe.errors import UsageError
+from gpupipe.job import Job
+from gpupipe.launch import Run
+from gpupipe.machine import usable_cores
+from gpupipe.report.final import final_text
+from gpupipe.report.live import Display, Lines, Quiet
+
+SETTINGS = Path("gpupipe.toml")
+
+
+def add_run_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags that say how a job is run, the same for every job."""
+    group = parser.add_argument_group("the run (changes no byte of the output)")
+    group.add_argument("--num-workers", type=int, metavar="N", help="worker processes (default: one a usable core)")
+    group.add_argument("--shard", type=int, default=0, metavar="I", help="this run's part, from 0")
+    group.add_argument("--total-shards", type=int, default=1, metavar="N", help="parts that share the output")
+    group.add_argument("--overwrite", action="store_true", help="remove what an earlier run made, start anew")
+    group.add_argument("--resume", action="store_true", help="accepted; the same command always continues")
+    group.add_argument("--continue-on-error", action="store_true", help="exit 0 though items failed")
+    group.add_argument("--fail-fast", action="store_true", help="stop at the first failed item")
+    group.add_argument("--checkpoint-file", type=Path, metavar="F", help="export processed_indices and timestamp")
+    group.add_argument("--backend", choices=("auto", "ffmpeg"), default="auto", help="decoder")
+    group.add_argument("--gpu-ids", nargs="+", metavar="G", help="one process a GPU named; repeats are weights")
+    group.add_argument("--num-nodes", type=int, metavar="N", help="accepted; see the README on clusters")
+    group.add_argument("--batch-size", type=int, metavar="N", help="accepted; for GPU backends")
+    group.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    group.add_argument("--json", action="store_true", help="print the summary as one JSON object")
+
+
+def read_settings(parser: argparse.ArgumentParser, job: str) -> None:
+    """Take defaults from the table of `job` in ``./gpupipe.toml``; flags on the command line win.
+
+    Raises
+    ------
+    UsageError
+        The file is no TOML, or names a flag the job does not have.
+    """
+    if not SETTINGS.is_file():
+        return
+    try:
+        table = tomllib.loads(SETTINGS.read_text(encoding="utf-8")).get(job, {})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{SETTINGS}: {error}") from error
+    defaults: dict[str, Any] = {key.replace("-", "_"): value for key, value in table.items()}
+    flags = {action.dest: action for action in parser._actions}
+    for key, value in defaults.items():
+        if key not in flags or key == "help":
+            raise UsageError(f"{SETTINGS}: [{job}] has no setting {key!r}")
+        kind = flags[key].type
+        if kind is Path or kind is int:
+            try:
+                defaults[key] = kind(value)
+            except (TypeError, ValueError) as error:
+                raise UsageError(f"{SETTINGS}: [{job}] {key} = {value!r}: {error}") from error
+    parser.set_defaults(**defaults)
+
+
+def run_from(arguments: argparse.Namespace, output: Path) -> tuple[Run, list[str]]:
+    """The run that the flags ask for, and what there is to say about it."""
+    notices = []
+    workers = arguments.num_workers
+    if arguments.gpu_ids is not None:
+        slots = [word for words in arguments.gpu_ids for word in str(words).replace(",", " ").split()]
+        asked = len(slots) if workers is None else workers
+        workers = min(asked, usable_cores())
+        notices.append(f"GPU decoding is not in this version: --gpu-ids {' '.join(slots)} runs {workers} CPU processes")
+    if arguments.num_nodes not in (None, 1):
+        notices.append(
+            f"--num-nodes {arguments.num_nodes}: this run uses this machine alone; share the output with --shard"
+        )
+    run = Run(
+        output=output,
+        workers=workers,
+        shard=arguments.shard,
+        total_shards=arguments.total_shards,
+        overwrite=arguments.overwrite,
+        fail_fast=arguments.fail_fast,
+        continue_on_error=arguments.continue_on_error,
+        checkpoint_file=arguments.checkpoint_file,
+    )
+    return run, notices
+
+
+def run_and_report(job: Job, run: Run, notices: list[str], arguments: argparse.Namespace, unit: str) -> int:
+    """Run the job under the display that fits, print the closing words, return the exit code."""
+    reporter: Quiet
+    if arguments.quiet:
+        reporter = Quiet()
+    elif sys.stderr.isatty():
+        reporter = Display(sys.stderr, unit)
+    else:
+        reporter = Lines(sys.stderr, unit)
+    with reporter:
+        for text in notices:
+            reporter.notice(text)
+        summary = launch.run(job, run, reporter)
+    summary = replace(summary, notices=reporter.notices)
+    if arguments.json:
+        print(json.dumps(summary.to_json()))
+    elif not arguments.quiet:
+        print(final_text(summary, unit))
+    return summary.exit_code

@@ -1,0 +1,165 @@
+"""Frames of one video for any job: opened once, sampled, resized into place, however long it is."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gpupipe import decode
+from gpupipe.decode.base import Decoder
+from gpupipe.decode.index import FrameIndex
+from gpupipe.decode.sampling import uniform, within
+from gpupipe.sinks.files import Buffer, output_errors, write_at
+from gpupipe.stages import Stages
+from gpupipe.transform import Resizer
+from gpupipe.types import Size, StreamInfo, Surface
+
+Window = tuple[float, float | None]
+"""``(begin, end)`` in seconds after the stream's start, end excluded; None for to the end."""
+
+_CHUNK = 1 << 22
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which frames: `num_frames` evenly over the window, or over the whole stream."""
+
+    num_frames: int
+    window: Window | None = None
+
+
+@dataclass(frozen=True)
+class Frames:
+    """What was taken from one video.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        ``(T, H, W, 3)``.
+    indices : numpy.ndarray
+        int64 [T], in presentation order over the whole stream.
+    pts_seconds : numpy.ndarray
+        float64 [T].
+    valid : numpy.ndarray
+        bool [T], False where a frame repeats the last.
+    total : int
+        Frames the stream shows.
+    info : StreamInfo
+    backend : str
+    pieces : callable
+        The RGB bytes in order, as a stream of buffers.
+    """
+
+    shape: tuple[int, int, int, int]
+    indices: np.ndarray
+    pts_seconds: np.ndarray
+    valid: np.ndarray
+    total: int
+    info: StreamInfo
+    backend: str
+    pieces: Callable[[], Iterator[Buffer]]
+
+
+class FrameReader:
+    """Reads frames at one size; keeps the last video open, since items of one file come together."""
+
+    def __init__(
+        self,
+        size: Size,
+        backend: str,
+        stream: int | None,
+        strict: bool,
+        allow_partial: bool,
+        spool: Path,
+        stages: Stages,
+    ) -> None:
+        self._size, self._backend, self._stream = size, backend, stream
+        self._strict, self._allow_partial = strict, allow_partial
+        self._spool, self._stages = spool, stages
+        self._resizer = Resizer(size)
+        self._path: Path | None = None
+        self._decoder: Decoder | None = None
+
+    def sampled(self, path: Path, sampling: Sampling, out: np.ndarray) -> Frames:
+        """Sample into `out`, uint8 [N, H, W, 3]; with fewer frames than N the last is repeated."""
+        decoder, index, start, stop = self._open(path, sampling.window)
+        chosen, valid = uniform(stop - start, sampling.num_frames)
+        indices = chosen + start
+        count = int(valid.sum())
+        self._read(decoder, indices[:count], lambda position, surface: self._resizer.resize(surface, out[position]))
+        out[count:] = out[count - 1]
+        return self._frames(decoder, index, indices, valid, lambda: iter([out]))
+
+    def every(self, path: Path, window: Window | None) -> Frames:
+        """Every frame. They go through a nameless file beside the output, so that memory stays bounded."""
+        decoder, index, start, stop = self._open(path, window)
+        height, width = self._size
+        nbytes = height * width * 3
+        picture = np.empty((height, width, 3), np.uint8)
+        with output_errors(self._spool):
+            spool = tempfile.TemporaryFile(dir=self._spool)  # noqa: SIM115 - lives as long as its pieces
+
+        def put(position: int, surface: Surface) -> None:
+            self._resizer.resize(surface, picture)
+            with self._stages("write"), output_errors(self._spool):
+                write_at(spool.fileno(), [picture], position * nbytes)
+
+        def pieces() -> Iterator[Buffer]:
+            offset = 0
+            while chunk := os.pread(spool.fileno(), _CHUNK, offset):
+                offset += len(chunk)
+                yield chunk
+            spool.close()
+
+        indices = np.arange(start, stop, dtype=np.int64)
+        self._read(decoder, indices, put)
+        return self._frames(decoder, index, indices, np.ones(len(indices), bool), pieces)
+
+    def _open(self, path: Path, window: Window | None) -> tuple[Decoder, FrameIndex, int, int]:
+        with self._stages("open"):
+            if self._decoder is None or self._path != path:
+                self.close()
+                self._decoder = decode.open(path, self._backend, self._stream)
+                self._path = path
+            decoder = self._decoder
+            index = decoder.readable() if self._allow_partial else decoder.index
+            start, stop = (0, len(index)) if window is None else within(index, *window)
+        return decoder, index, start, stop
+
+    def _read(self, decoder: Decoder, indices: np.ndarray, put: Callable[[int, Surface], None]) -> None:
+        def timed(position: int, surface: Surface) -> None:
+            with self._stages("transform"):
+                put(position, surface)
+
+        with self._stages("decode"):
+            decoder.read(indices, timed, strict=self._strict)
+
+    def _frames(
+        self,
+        decoder: Decoder,
+        index: FrameIndex,
+        indices: np.ndarray,
+        valid: np.ndarray,
+        pieces: Callable[[], Iterator[Buffer]],
+    ) -> Frames:
+        return Frames(
+            shape=(len(indices), *self._size, 3),
+            indices=indices,
+            pts_seconds=index.pts_seconds[indices],
+            valid=valid,
+            total=len(index),
+            info=decoder.info,
+            backend=decoder.backend,
+            pieces=pieces,
+        )
+
+    def close(self) -> None:
+        """Close the video that is open."""
+        if self._decoder is not None:
+            self._decoder.close()
+            self._decoder = None

@@ -1,0 +1,390 @@
+"""The clips job: video and text pairs in, frame tensors and CLIP tokens out.
+
+One item a pair. Frames are sampled evenly over the clip (or over a range of a long video), resized and
+converted straight into the item's row; the text becomes 77 CLIP tokens.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from gpupipe.errors import InputError, MissingInputError, UsageError
+from gpupipe.frames import FrameReader, Frames, Sampling
+from gpupipe.job import Completion, Dataset, ItemLoop, Operator, Work, fingerprint
+from gpupipe.jobs.pairs import Pair, parse_pair, read_pairs, size_curve
+from gpupipe.ledger import DONE, FAILED, STATES
+from gpupipe.memory import RowSpec
+from gpupipe.ops.text import ClipTokenizer
+from gpupipe.plan import PlanWriter
+from gpupipe.sinks.base import SHARD_SIZE, Place, Sample, Sink
+from gpupipe.sinks.files import Buffer, publish
+from gpupipe.sinks.npy import NpySink, npy_header
+from gpupipe.sinks.pickles import array_pieces, dumps
+from gpupipe.sinks.samples import SamplesSink
+from gpupipe.sinks.webdataset import WebDatasetSink
+from gpupipe.stages import Stages
+from gpupipe.transform import ARITHMETIC_VERSION
+
+SPLITS = ("train", "val", "test")
+SPLIT_MODES = ("random", "all_train", "all_test")
+FORMATS = ("samples", "npy", "webdataset")
+CONTEXT_LENGTH = 77
+SIZE_POINTS = 16
+MAX_ID_BYTES = 200
+_PLANNED_FIELDS = ("vid", "clip_path", "transcript", "transcript clip", "size", "begin_time", "end_time", "duration")
+
+
+@dataclass(frozen=True)
+class ClipsJob:
+    """The options and inputs of one clips run; see the README for what each flag does.
+
+    Options (they decide the bytes) come first, inputs after them.
+    """
+
+    name: ClassVar[str] = "clips"
+
+    num_frames: int = 16
+    frame_height: int = 160
+    frame_width: int = 256
+    split_mode: str = "random"
+    seed: int = 42
+    max_samples: int | None = None
+    format: str = "samples"
+    strict: bool = False
+    allow_partial: bool = False
+    all_frames: bool = False
+    stream: int | None = None
+    shard_size: int = SHARD_SIZE
+    arithmetic: int = ARITHMETIC_VERSION
+
+    pairs_json: str = ""
+    clips_dir: str | None = None
+    videos_dir: str | None = None
+    backend: str = "auto"
+
+    _INPUTS: ClassVar[tuple[str, ...]] = ("pairs_json", "clips_dir", "videos_dir", "backend")
+
+    def options(self) -> dict[str, Any]:
+        """What decides the bytes."""
+        return {key: value for key, value in asdict(self).items() if key not in self._INPUTS}
+
+    def inputs(self) -> dict[str, Any]:
+        """Where the inputs are, and what decodes them."""
+        return {key: getattr(self, key) for key in self._INPUTS}
+
+    def check(self) -> None:
+        """Raise :class:`UsageError` for what cannot work, before any work."""
+        for flag, value in (
+            ("--num-frames", self.num_frames),
+            ("--frame-height", self.frame_height),
+            ("--frame-width", self.frame_width),
+            ("--shard-size", self.shard_size),
+            ("--max-samples", 1 if self.max_samples is None else self.max_samples),
+        ):
+            if value < 1:
+                raise UsageError(f"{flag} {value}: expected at least 1")
+        for flag, word, known in (("--split-mode", self.split_mode, SPLIT_MODES), ("--format", self.format, FORMATS)):
+            if word not in known:
+                raise UsageError(f"{flag} {word!r}: expected one of {', '.join(known)}")
+        if self.all_frames and self.format == "npy":
+            raise UsageError("--all-frames: rows of --format npy have one length; use --format samples or webdataset")
+        if self.strict and self.allow_partial:
+            raise UsageError("--strict fails on any fault and --allow-partial passes over them: choose one")
+        if not self.source().is_file():
+            raise UsageError(f"--pairs-json {self.pairs_json}: no such file")
+        if (self.clips_dir is None) == (self.videos_dir is None):
+            raise UsageError("expected one of --clips-dir (cut clips) and --videos-dir (uncut videos)")
+        for flag, folder in (("--clips-dir", self.clips_dir), ("--videos-dir", self.videos_dir)):
+            if folder is not None and not Path(folder).is_dir():
+                raise UsageError(f"{flag} {folder}: no such folder")
+        ClipTokenizer(CONTEXT_LENGTH)  # no tokenizer is an error here, not in a worker
+
+    def source(self) -> Path:
+        """The pairs file."""
+        return Path(self.pairs_json)
+
+    # ---- the plan
+
+    def write_items(self, writer: PlanWriter) -> None:
+        """Plan the pairs, or a seeded choice of them in input order."""
+        chosen: set[int] | None = None
+        if self.max_samples is not None:
+            count = sum(1 for _ in read_pairs(self.source()))
+            if self.max_samples < count:
+                chosen = set(random.Random(self.seed).sample(range(count), self.max_samples))
+        videos: list[str] = []
+        for number, raw in enumerate(read_pairs(self.source())):
+            if chosen is not None and number not in chosen:
+                continue
+            item = {key: raw[key] for key in _PLANNED_FIELDS if key in raw} if isinstance(raw, dict) else raw
+            writer.add(item)
+            if self.videos_dir is not None:
+                videos.append(str(item.get("vid")) if isinstance(item, dict) else "")
+        if self.videos_dir is not None:
+            writer.group(videos)
+
+    def pair(self, item: Any) -> Pair:
+        """The planned item, checked; raises :class:`InputError`."""
+        return parse_pair(item, clip_required=self.clips_dir is not None)
+
+    def item_id(self, ordinal: int, item: Any) -> str:
+        """``{idx:06d}_{vid}``, whatever the vid is."""
+        vid = item.get("vid") if isinstance(item, dict) else None
+        return f"{ordinal:06d}_{vid}" if isinstance(vid, str) else f"{ordinal:06d}"
+
+    def blob_name(self, ordinal: int, item: Any) -> str | None:
+        """``sample_{id}`` for folders, ``{idx:06d}`` for tars; None where the id may not be a name."""
+        if self.format == "webdataset":
+            return f"{ordinal:06d}"
+        name = self.item_id(ordinal, item)
+        return None if unfit(name) or not isinstance(item, dict) or not item.get("vid") else f"sample_{name}"
+
+    def fingerprint(self, item: Any) -> str:
+        """Of the item's video as it is now; empty for an item that names none."""
+        try:
+            return fingerprint(self.locate(self.pair(item)))
+        except MissingInputError:
+            return "absent"
+        except InputError:
+            return ""
+
+    def locate(self, pair: Pair) -> Path:
+        """The pair's video file; raises :class:`MissingInputError`."""
+        if self.clips_dir is not None:
+            return Path(self.clips_dir, pair.clip_name)
+        assert self.videos_dir is not None
+        return _find_video(Path(self.videos_dir), pair.vid)
+
+    # ---- the work
+
+    def rows(self) -> Sequence[RowSpec]:
+        """``frames`` uint8 [T, H, W, 3] (not with ``all_frames``), ``tokens`` int64 [77], ``valid`` bool [T]."""
+        frames = RowSpec("frames", (self.num_frames, self.frame_height, self.frame_width, 3), "|u1")
+        tokens = RowSpec("tokens", (CONTEXT_LENGTH,), "<i8")
+        valid = RowSpec("valid", (self.num_frames,), "|b1")
+        return [tokens] if self.all_frames else [frames, tokens, valid]
+
+    def sink(self, place: Place) -> Sink:
+        """The output format asked for."""
+        if self.format == "npy":
+            return NpySink(place, self.rows())
+        return WebDatasetSink(place) if self.format == "webdataset" else SamplesSink(place)
+
+    def operator(self, place: Place, stages: Stages) -> Operator:
+        """One clip at a time on a CPU core."""
+        process = _Process(self, place, stages)
+        return ItemLoop(process, process.close)
+
+    # ---- the end
+
+    def remains(self) -> Iterable[str]:
+        """Names :meth:`finish` writes."""
+        return ["dataset_info.json", *(["index.parquet"] if self.format == "npy" else [])]
+
+    def finish(self, dataset: Dataset) -> None:
+        """Write ``dataset_info.json`` and, for rows, ``index.parquet``."""
+        splits = assign_splits(dataset.plan.count, self.split_mode, self.seed)
+        listed: dict[str, list[str]] = {name: [] for name in SPLITS}
+        for outcome in dataset.outcomes():
+            if outcome.state == DONE:
+                item = dataset.plan.item(outcome.ordinal)
+                name = (
+                    self.item_id(outcome.ordinal, item)
+                    if self.format == "npy"
+                    else self.blob_name(outcome.ordinal, item)
+                )
+                listed[SPLITS[splits[outcome.ordinal]]].append(str(name))
+        publish(
+            dataset.place.out / "dataset_info.json", [json.dumps(listed, indent=2, ensure_ascii=False).encode() + b"\n"]
+        )
+        if self.format == "npy":
+            self._write_index(dataset, splits)
+
+    def _write_index(self, dataset: Dataset, splits: np.ndarray) -> None:
+        from gpupipe.sinks.parquet import write_table
+
+        def rows() -> Iterator[dict[str, Any]]:
+            for outcome in dataset.outcomes():
+                item = dataset.plan.item(outcome.ordinal)
+                shard, row = divmod(outcome.ordinal, dataset.place.shard_size)
+                yield {
+                    "ordinal": outcome.ordinal,
+                    "id": self.item_id(outcome.ordinal, item),
+                    "shard": shard,
+                    "row": row,
+                    "pts": json.loads(outcome.record) if outcome.record else None,
+                    "text": self.pair(item).text if outcome.state != FAILED else None,
+                    "split": SPLITS[splits[outcome.ordinal]],
+                    "status": STATES[outcome.state],
+                }
+
+        types = {
+            "ordinal": "int64", "id": "string", "shard": "int32", "row": "int32", "pts": "list<double>",
+            "text": "string", "split": "string", "status": "string",
+        }  # fmt: skip
+        write_table(dataset.place.out / "index.parquet", types, rows())
+
+
+class _Process:
+    """What a worker does with one pair; holds the tokenizer and the last video opened."""
+
+    def __init__(self, job: ClipsJob, place: Place, stages: Stages) -> None:
+        self._job, self._stages = job, stages
+        self._tokenizer = ClipTokenizer(CONTEXT_LENGTH)
+        self._reader = FrameReader(
+            (job.frame_height, job.frame_width),
+            job.backend,
+            job.stream,
+            job.strict,
+            job.allow_partial,
+            place.staging,
+            stages,
+        )
+        self._splits: np.ndarray | None = None
+        self._count = place.count
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def __call__(self, work: Work) -> Completion:
+        job, stages = self._job, self._stages
+        with stages("plan"):
+            pair = job.pair(work.item)
+            name = job.item_id(work.ordinal, work.item)
+            if reason := unfit(name):
+                raise InputError(f"vid {pair.vid!r}: {reason}; it names a folder of the output")
+            path = job.locate(pair)
+            work.fingerprint = fingerprint(path)
+        window = None if job.clips_dir is not None else (pair.begin_time or 0.0, pair.end_time)
+        rows = work.slot.rows
+        if job.all_frames:
+            frames = self._reader.every(path, window)
+        else:
+            frames = self._reader.sampled(path, Sampling(job.num_frames, window), rows["frames"])
+            rows["valid"][:] = frames.valid
+        work.backend = frames.backend
+        with stages("text"):
+            rows["tokens"][:] = self._tokenizer.encode(pair.text)
+
+        blob = job.blob_name(work.ordinal, work.item) or ""
+        if job.format == "webdataset":
+            sample = Sample(blob, rows, lambda: self._tar_members(work, pair, path, frames))
+        else:
+            sample = Sample(blob, rows, lambda: _folder_files(pair, path, frames, rows["tokens"]))
+        record = json.dumps([float(second) for second in frames.pts_seconds]) if job.format == "npy" else ""
+        return Completion(work, sample, record)
+
+    def _tar_members(self, work: Work, pair: Pair, path: Path, frames: Frames) -> dict[str, Iterable[Buffer]]:
+        if self._splits is None:
+            self._splits = assign_splits(self._count, self._job.split_mode, self._job.seed)
+        meta = {
+            **_meta(pair, path, frames),
+            "text": pair.text,
+            "tokens": work.slot.rows["tokens"].tolist(),
+            "size": size_curve(pair.size, SIZE_POINTS),
+            "split": SPLITS[self._splits[work.ordinal]],
+        }
+        return {
+            "npy": _concatenate([npy_header(frames.shape, "|u1")], frames.pieces()),
+            "json": [_json(meta)],
+        }
+
+
+def _folder_files(pair: Pair, path: Path, frames: Frames, tokens: np.ndarray) -> dict[str, Iterable[Buffer]]:
+    header, trailer = array_pieces(frames.shape, "|u1")
+    return {
+        "video_input.pkl": _concatenate([header], frames.pieces(), [trailer]),
+        "text_input.pkl": [dumps({"tokens": tokens})],
+        "size.json": [_json(size_curve(pair.size, SIZE_POINTS))],
+        "meta.json": [_json(_meta(pair, path, frames))],
+    }
+
+
+def _meta(pair: Pair, path: Path, frames: Frames) -> dict[str, Any]:
+    info = frames.info
+    return {
+        "vid": pair.vid,
+        "clip": path.name,
+        "frame_indices": [int(index) for index in frames.indices],
+        "pts_seconds": [float(second) for second in frames.pts_seconds],
+        "valid": [bool(ok) for ok in frames.valid],
+        "source": {
+            "width": info.width,
+            "height": info.height,
+            "rotation": info.rotation,
+            "fps": info.fps,
+            "frames": frames.total,
+            "codec": info.codec,
+            "transfer": info.transfer,
+        },
+    }
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
+
+
+def _concatenate(*parts: Iterable[Buffer]) -> Iterator[Buffer]:
+    for part in parts:
+        yield from part
+
+
+def assign_splits(count: int, mode: str, seed: int) -> np.ndarray:
+    """Split of every item: index into :data:`SPLITS`.
+
+    ``random``: a seeded shuffle; the first n - 2k of it train, the next k val, the last k test, with
+    k = max(1, int(0.1 n)). Fewer than three items are all train.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8 [N].
+    """
+    splits = np.zeros(count, dtype=np.uint8)
+    if mode == "all_test":
+        splits[:] = SPLITS.index("test")
+    elif mode == "random" and count >= 3:
+        order = list(range(count))
+        random.Random(seed).shuffle(order)
+        held = max(1, int(0.1 * count))
+        splits[order[count - 2 * held : count - held]] = SPLITS.index("val")
+        splits[order[count - held :]] = SPLITS.index("test")
+    return splits
+
+
+def unfit(name: str) -> str:
+    """Why an id may not be part of a file name; empty where it may."""
+    if "/" in name or "\0" in name:
+        return "holds a path separator"
+    if ".." in name:
+        return "holds '..'"
+    try:
+        length = len(name.encode())
+    except UnicodeEncodeError:
+        return "is not valid Unicode"
+    return f"is {length} bytes long, at most {MAX_ID_BYTES} fit" if length > MAX_ID_BYTES else ""
+
+
+_listings: dict[Path, dict[str, list[str]]] = {}
+
+
+def _find_video(folder: Path, vid: str) -> Path:
+    """``{vid}.<any suffix>`` in `folder`, listed once a process."""
+    if folder not in _listings:
+        listing: dict[str, list[str]] = {}
+        for path in folder.iterdir():
+            listing.setdefault(path.stem, []).append(path.name)
+        _listings[folder] = listing
+    names = sorted(_listings[folder].get(vid, []))
+    if not names:
+        raise MissingInputError(f"{folder / vid}.*: no such video")
+    if len(names) > 1:
+        raise InputError(f"{folder / vid}.*: expected one video, found {', '.join(names)}")
+    return folder / names[0]

@@ -1,0 +1,122 @@
+"""The words at the end of a run and the answer of ``gpupipe status``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from gpupipe import ownership
+from gpupipe import plan as plans
+from gpupipe.errors import UsageError
+from gpupipe.ledger import DONE, FAILED, Ledgers
+from gpupipe.plan import BOOKKEEPING, Plan
+from gpupipe.report.live import duration, reasons_line, shares_line
+from gpupipe.summary import EXIT_INTERRUPTED, Summary, bottleneck
+
+# Below this share of its cores a run waits for something that is not a CPU.
+_CPU_BOUND = 0.75
+
+
+def final_text(summary: Summary, unit: str) -> str:
+    """Totals, failures with the file that lists them, the bottleneck and how far it is from its ceiling."""
+    worked = summary.done + summary.failed - summary.earlier
+    lines = [
+        f"{summary.items} {unit}: {summary.done} done, {summary.failed} failed"
+        + (f", {summary.pending} pending" if summary.pending else "")
+        + (f" ({summary.earlier} from before)" if summary.earlier else "")
+    ]
+    if worked:
+        lines.append(
+            f"{worked} in {duration(summary.seconds)}, {summary.items_per_second:.1f} {unit}/s, "
+            f"{summary.workers} workers"
+        )
+    if summary.failed:
+        lines.append(f"failed: {reasons_line(summary.reasons)}; listed in {summary.failures_file}")
+    if summary.bottleneck is not None:
+        lines.append(f"time: {shares_line(summary.stages)}")
+    if summary.bottleneck is not None and summary.ceiling_share is not None:
+        lines.append(f"bottleneck: {summary.bottleneck}; {_ceiling(summary.ceiling_share)}")
+    if summary.stop_reason:
+        again = "run the same command again to continue"
+        lines.append(f"stopped: {summary.stop_reason}; {again}")
+    lines.append(f"{'output' if summary.exit_code != EXIT_INTERRUPTED else 'so far'}: {summary.output}")
+    return "\n".join(lines)
+
+
+def _ceiling(share: float) -> str:
+    text = f"the workers used {100 * share:.0f}% of their cores' time"
+    return text if share >= _CPU_BOUND else f"{text}, so storage or too few items held them back"
+
+
+def status(out: Path) -> dict[str, Any]:
+    """State of an output, during a run or after it; reads only.
+
+    Returns
+    -------
+    dict
+        ``job, output, items, done, failed, pending, reasons, running, items_per_second, eta_seconds,
+        active_seconds, bottleneck, stages``; JSON values.
+    """
+    bookkeeping = out / BOOKKEEPING
+    if not bookkeeping.is_dir():
+        raise UsageError(f"{out}: no output of gpupipe here (no {BOOKKEEPING} folder in it)")
+    running = ownership.holders(bookkeeping)
+    if not plans.exists(bookkeeping):
+        return {"output": str(out), "state": "planning" if running else "not planned", "running": running}
+    plan = Plan(bookkeeping / "plan")
+    ledgers = Ledgers(bookkeeping)
+    try:
+        counts = ledgers.counts()
+        now = time.time()
+        beats = [beat for ledger in ledgers.ledgers if (beat := ledger.meta("progress")) is not None]
+        active = sum(float(ledger.meta("active_seconds") or 0.0) for ledger in ledgers.ledgers)
+    finally:
+        ledgers.close()
+        plan.close()
+    done = sum(count for (state, _), count in counts.items() if state == DONE)
+    reasons = {error: count for (state, error), count in counts.items() if state == FAILED}
+    failed = sum(reasons.values())
+    pending = plan.count - done - failed
+    rate = sum(float(beat["rate"]) for beat in beats if now - beat["at"] < 60) if running else 0.0
+    stages: dict[str, float] = {}
+    for beat in beats:
+        for name, seconds in beat["stages"].items():
+            stages[name] = stages.get(name, 0.0) + seconds
+    return {
+        "job": plan.job,
+        "output": str(out),
+        "state": "running" if running else "complete" if pending == 0 else "stopped",
+        "items": plan.count,
+        "done": done,
+        "failed": failed,
+        "pending": pending,
+        "reasons": reasons,
+        "running": running,
+        "items_per_second": rate,
+        "eta_seconds": pending / rate if rate else None,
+        "active_seconds": active,
+        "bottleneck": bottleneck(stages),
+        "stages": stages,
+    }
+
+
+def status_text(found: dict[str, Any]) -> str:
+    """The same for a person."""
+    if "items" not in found:
+        return f"{found['output']}: {found['state']}"
+    worked = found["done"] + found["failed"]
+    percent = 100 * worked // found["items"]
+    lines = [
+        f"{found['output']}: {found['job']}, {found['state']}",
+        f"{worked}/{found['items']} ({percent}%): "
+        f"{found['done']} done, {found['failed']} failed, {found['pending']} pending",
+    ]
+    if found["reasons"]:
+        lines.append(f"failed: {reasons_line(found['reasons'])}")
+    if found["items_per_second"]:
+        lines.append(f"{found['items_per_second']:.1f} items/s, eta {duration(found['eta_seconds'])}")
+    if found["stages"]:
+        lines.append(f"time: {shares_line(found['stages'])}; bottleneck: {found['bottleneck']}")
+    lines += found["running"]
+    return "\n".join(lines)

@@ -1,0 +1,40 @@
+"""Tables: rows streamed into one Parquet file, published whole."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from gpupipe.sinks.files import output_errors, sync_file, sync_folder
+
+_ROW_GROUP = 20_000
+
+
+def write_table(path: Path, types: Mapping[str, str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write `rows` in order; memory is bounded by one row group.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    types : mapping of str to str
+        Column names to ``int32``, ``int64``, ``string`` or ``list<double>``.
+    rows : iterable of mappings
+        A mapping a row, every column in it.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    known = {"int32": pa.int32(), "int64": pa.int64(), "string": pa.string(), "list<double>": pa.list_(pa.float64())}
+    schema = pa.schema([(name, known[kind]) for name, kind in types.items()])
+    partial = path.with_name(f"{path.name}.partial")
+    rows = iter(rows)
+    with output_errors(path):
+        with pq.ParquetWriter(partial, schema) as writer:
+            while group := list(itertools.islice(rows, _ROW_GROUP)):
+                writer.write_table(pa.Table.from_pylist(group, schema=schema))
+        sync_file(partial)
+        partial.rename(path)
+        sync_folder(path.parent)

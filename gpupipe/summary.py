@@ -1,0 +1,81 @@
+"""What a run has to say at its end."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+EXIT_DONE, EXIT_DIFFERENT, EXIT_USAGE, EXIT_FAILED_ITEMS, EXIT_STOPPED, EXIT_INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The outcome of a run; ``items = done + failed`` once nothing is pending.
+
+    Attributes
+    ----------
+    job, output : str
+    items, done, failed, pending : int
+        Of this run shard.
+    earlier : int
+        Items that had an outcome before this run.
+    seconds : float
+        Wall time of this run.
+    items_per_second : float
+        Of this run's own items.
+    reasons : dict of str to int
+        Failed items by error type, all runs.
+    failures_file : str or None
+        The file that lists the failures; None where nothing failed.
+    workers : int
+    cpu_seconds : float
+        CPU time of the workers.
+    stages : dict of str to float
+        Busy seconds of the workers by stage.
+    bottleneck : str or None
+        The stage with the largest share; None where nothing was worked.
+    ceiling_share : float or None
+        CPU seconds used of those the workers' cores could give.
+    complete : bool
+        True once the whole dataset, all run shards, is finished and its index files are written.
+    stop_reason : str
+        Why the run ended early; empty where it did not.
+    exit_code : int
+    notices : list of str
+    """
+
+    job: str
+    output: str
+    items: int
+    done: int
+    failed: int
+    pending: int
+    earlier: int
+    seconds: float
+    items_per_second: float
+    reasons: dict[str, int]
+    failures_file: str | None
+    workers: int
+    cpu_seconds: float
+    stages: dict[str, float]
+    bottleneck: str | None
+    ceiling_share: float | None
+    complete: bool
+    stop_reason: str
+    exit_code: int
+    notices: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for ``--json``."""
+        return asdict(self)
+
+    def stage_shares(self) -> dict[str, float]:
+        """Share of the workers' time by stage, largest first."""
+        total = sum(self.stages.values()) or 1.0
+        return {name: seconds / total for name, seconds in sorted(self.stages.items(), key=lambda pair: -pair[1])}
+
+
+def bottleneck(stages: dict[str, float]) -> str | None:
+    """The busiest stage; waiting for a lease is none."""
+    busy = {name: seconds for name, seconds in stages.items() if name not in ("wait", "start")}
+    return max(busy, key=lambda name: busy[name]) if busy else None

@@ -1,0 +1,463 @@
+"""The supervisor: deals leases to worker processes, takes their outcomes, commits them in groups, replaces the dead.
+
+It never touches a pixel and decides nothing about bytes. One thread, one loop: messages, deaths, commits, display.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from gpupipe.errors import OutputError, StoppedError
+from gpupipe.job import Job
+from gpupipe.leases import Leases
+from gpupipe.ledger import DONE, FAILED, PENDING, Ledger, Outcome
+from gpupipe.machine import oom_kills
+from gpupipe.plan import Plan
+from gpupipe.pulse import Beat, Pulse
+from gpupipe.sinks.base import Place, Sink
+from gpupipe.sinks.files import BatchSync
+from gpupipe.wire import Wire
+
+COMMIT_SECONDS = 1.0
+COMMIT_ITEMS = 5000
+LEASES_AHEAD = 2  # one at work, one waiting, so that no worker idles for a message
+CRASHES_ALLOWED = 1  # a suspect is tried once more, alone
+IDLE_DEATHS_ALLOWED = 3  # in a row, no item finished between them
+_TICK_SECONDS = 0.2
+
+
+@dataclass
+class Snapshot:
+    """The state of a run, for displays; plain values."""
+
+    total: int
+    earlier: int = 0
+    done: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    rate: float = 0.0
+    reasons: Counter[str] = field(default_factory=Counter)
+    stages: dict[str, float] = field(default_factory=dict)
+    workers: list[tuple[int, Beat]] = field(default_factory=list)
+    cpu_seconds: float = 0.0
+
+    @property
+    def left(self) -> int:
+        """Items without an outcome."""
+        return self.total - self.done - self.failed
+
+    @property
+    def eta_seconds(self) -> float | None:
+        """Seconds to the end at the present rate; None where there is no rate yet."""
+        return self.left / self.rate if self.rate > 0 else None
+
+
+class Reporter(Protocol):
+    """Shows a run to a person."""
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Called a few times a second."""
+
+    def notice(self, text: str) -> None:
+        """A line worth keeping."""
+
+
+@dataclass(eq=False)
+class _Member:
+    """One worker process as its supervisor sees it."""
+
+    number: int
+    process: subprocess.Popen[bytes]
+    wire: Wire
+    pulse: Pulse
+    log: Path
+    outstanding: set[int] = field(default_factory=set)  # positions leased and not completed
+    leases: deque[set[int]] = field(default_factory=deque)
+    stopping: bool = False
+    alone: bool = False  # holds a suspect: gets no second lease
+    cpu_seconds: float = 0.0
+    completed: int = 0
+    since: float = field(default_factory=time.monotonic)
+
+    def rate(self) -> float:
+        return self.completed / max(time.monotonic() - self.since, 1e-3)
+
+
+class Supervisor:
+    """Runs the pending items of one run shard with N worker processes on this machine.
+
+    Parameters
+    ----------
+    setup : dict
+        What every worker is told (:class:`gpupipe.worker.Setup` without its number, and ``bookkeeping``).
+    plan : Plan
+    states : numpy.ndarray
+        uint8 [N], the ledger's state of each item; those not owned are marked done by the caller's `owned`.
+    owned : numpy.ndarray
+        bool [N], items of this run shard.
+    job : Job
+        Names the place and the input of a quarantined item.
+    """
+
+    def __init__(
+        self,
+        setup: dict[str, Any],
+        plan: Plan,
+        states: np.ndarray,
+        owned: np.ndarray,
+        ledger: Ledger,
+        epoch: int,
+        sink: Sink,
+        place: Place,
+        workers: int,
+        reporter: Reporter,
+        group_starts: np.ndarray | None,
+        job: Job,
+        fail_fast: bool = False,
+        on_commit: Callable[[], None] | None = None,
+    ) -> None:
+        self._setup, self._plan, self._ledger, self._epoch = setup, plan, ledger, epoch
+        self._sink, self._place, self._reporter, self._job = sink, place, reporter, job
+        self._fail_fast, self._on_commit = fail_fast, on_commit
+        self._states = states
+        self._owned = owned
+        pending = owned & (states == PENDING)
+        order = plan.order
+        self._positions = None if order is None else np.argsort(order)
+        self._leases = Leases(pending if order is None else pending[order], group_starts)
+        self._wanted = min(workers, self._leases.left)
+        shard_of = np.arange(plan.count) // place.shard_size
+        self._pending_in_shard = np.bincount(shard_of[pending], minlength=place.shards)
+        self._owned_shards = np.unique(shard_of[owned])
+        self._members: dict[int, _Member] = {}
+        self._selector = selectors.DefaultSelector()
+        self._sync = BatchSync(place.out)
+        self._batch: list[Outcome] = []
+        self._committed = time.monotonic()
+        self._began = time.monotonic()
+        self._crashes: Counter[int] = Counter()
+        self._idle_deaths = 0
+        self._oom = oom_kills()
+        self._recent: deque[tuple[float, int]] = deque()
+        self.stop_reason = ""
+        owned_states = states[owned]
+        self.snapshot = Snapshot(
+            total=int(owned.sum()),
+            earlier=int((owned_states != PENDING).sum()),
+            done=int((owned_states == DONE).sum()),
+            failed=int((owned_states == FAILED).sum()),
+        )
+        self._active_before = float(ledger.meta("active_seconds") or 0.0)
+
+    # ---- the loop
+
+    def run(self) -> None:
+        """Work until every item has an outcome or :meth:`stop` was called.
+
+        Raises
+        ------
+        OutputError, StoppedError
+            The run cannot go on; what was finished is committed.
+        """
+        try:
+            for shard in self._owned_shards:
+                self._publish_if_complete(int(shard))
+            while self._leases.left or self._members:
+                self._staff()
+                for key, _ in self._selector.select(_TICK_SECONDS):
+                    self._hear(key.data)
+                if self._due():
+                    self._commit()
+                self._show()
+            self._commit()
+            self._show()
+        except BaseException:
+            self._end_all()
+            self._commit_what_is_sound()
+            raise
+        finally:
+            self._end_all()
+            self._selector.close()
+            self._sync.close()
+
+    def stop(self, reason: str) -> None:
+        """Let every worker finish the item in hand, then end."""
+        self.stop_reason = self.stop_reason or reason
+        self._leases.clear()
+        for member in self._members.values():
+            self._dismiss(member)
+
+    def _staff(self) -> None:
+        """Keep as many workers as there is work for, and each supplied."""
+        free = set(range(self._wanted)) - self._members.keys()
+        for number in sorted(free):
+            if self._leases.left and len(self._members) < self._wanted:
+                self._spawn(number)
+        for member in list(self._members.values()):
+            self._supply(member)
+
+    def _spawn(self, number: int) -> None:
+        ours, theirs = socket.socketpair()
+        pulse = Pulse()
+        log = self._place.staging.parent / f"worker-{number}.log"
+        # The package's own place goes last on the path: a source tree that is run in place is found from anywhere.
+        home = str(Path(__file__).parents[1])
+        environment = dict(os.environ, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), home]))
+        arguments = [str(theirs.fileno()), str(pulse.fd), str(os.getpid())]
+        with log.open("wb") as errors:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "gpupipe.worker", *arguments],
+                pass_fds=(theirs.fileno(), pulse.fd),
+                stdin=subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+                env=environment,
+            )
+        theirs.close()
+        member = _Member(number, process, Wire(ours), pulse, log)
+        self._members[number] = member
+        self._selector.register(member.wire, selectors.EVENT_READ, member)
+        member.wire.send({"setup": {**self._setup, "number": number}})
+
+    def _supply(self, member: _Member) -> None:
+        if member.stopping:
+            return
+        while len(member.leases) < LEASES_AHEAD and not member.alone:
+            lease = self._leases.take(self._wanted, member.rate())
+            if lease is None:
+                break
+            start, stop = lease
+            member.alone = start in self._crashes
+            positions = set(range(start, stop))
+            member.outstanding |= positions
+            member.leases.append(positions)
+            member.wire.send({"lease": [start, stop]})
+        if not member.leases and not self._leases.left and not self._others_busy(member):
+            self._dismiss(member)
+
+    def _others_busy(self, member: _Member) -> bool:
+        # While others still hold leases one of them may die and give work back.
+        return any(other.outstanding for other in self._members.values() if other is not member)
+
+    def _dismiss(self, member: _Member) -> None:
+        if not member.stopping:
+            member.stopping = True
+            member.wire.send({"lease": None})
+
+    # ---- what workers say
+
+    def _hear(self, member: _Member) -> None:
+        for message in member.wire.receive():
+            if "fatal" in message:
+                raise StoppedError(message["fatal"])
+            else:
+                for stage, seconds in message["stages"].items():
+                    self.snapshot.stages[stage] = self.snapshot.stages.get(stage, 0.0) + seconds
+                self.snapshot.cpu_seconds += message["cpu"] - member.cpu_seconds
+                member.cpu_seconds = message["cpu"]
+                for row in message["completed"]:
+                    self._complete(member, row)
+        if member.wire.closed:
+            self._bury(member)
+
+    def _complete(self, member: _Member, row: list[Any]) -> None:
+        ordinal, state, seconds, backend, fingerprint, checksum, nbytes, stage, error, message, record = row
+        position = self._position(ordinal)
+        member.outstanding.discard(position)
+        member.completed += 1
+        self._idle_deaths = 0
+        for lease in member.leases:
+            lease.discard(position)
+        while member.leases and not member.leases[0]:
+            member.leases.popleft()
+            member.alone = False
+        outcome = Outcome(
+            ordinal,
+            state,
+            1 + self._crashes[position],
+            seconds,
+            member.number,
+            backend,
+            fingerprint,
+            checksum,
+            nbytes,
+            stage,
+            error,
+            message,
+            record,
+            time.time(),
+            self._epoch,
+        )
+        self._settle(outcome)
+
+    def _settle(self, outcome: Outcome) -> None:
+        self._batch.append(outcome)
+        if outcome.state == DONE:
+            self.snapshot.done += 1
+        else:
+            self.snapshot.failed += 1
+            self.snapshot.reasons[outcome.error] += 1
+            if self._fail_fast:
+                self.stop(f"--fail-fast: item {outcome.ordinal} failed: {outcome.message}")
+
+    def _position(self, ordinal: int) -> int:
+        return ordinal if self._positions is None else int(self._positions[ordinal])
+
+    # ---- deaths
+
+    def _bury(self, member: _Member) -> None:
+        """Reap a dead worker, then give its items back: never before, or two processes could write one row."""
+        self._selector.unregister(member.wire)
+        member.process.kill()
+        status = member.process.wait()
+        beat = member.pulse.read()
+        member.wire.close()
+        member.pulse.close()
+        del self._members[member.number]
+        oom, self._oom = self._oom, oom_kills()
+        suspect = None if beat.ordinal is None else self._position(beat.ordinal)
+        if suspect not in member.outstanding:
+            suspect = None
+        back = member.outstanding - {suspect}
+        # SIGKILL comes from the out-of-memory killer or from a person; only the first is the item's doing.
+        innocent = status == -signal.SIGTERM or (status == -signal.SIGKILL and oom is not None and oom == self._oom)
+        if suspect is not None and not innocent:
+            self._suspect(suspect, beat, status, killed_for_memory=status == -signal.SIGKILL)
+        elif suspect is not None:
+            back.add(suspect)
+        if not self.stop_reason:
+            self._leases.give_back(back)
+        if status == 0 and not member.outstanding:
+            return
+        self._reporter.notice(
+            f"worker {member.number} died ({_death(status)}), {len(member.outstanding)} items go back"
+        )
+        if suspect is None and not innocent:
+            self._idle_deaths += 1
+            if self._idle_deaths >= IDLE_DEATHS_ALLOWED:
+                tail = member.log.read_text(errors="replace")[-2000:].strip()
+                raise StoppedError(f"workers die without an item in hand ({_death(status)}); {member.log} ends:\n{tail}")
+
+    def _suspect(self, position: int, beat: Beat, status: int, killed_for_memory: bool) -> None:
+        self._crashes[position] += 1
+        if self._crashes[position] <= CRASHES_ALLOWED:
+            if not self.stop_reason:
+                self._leases.try_alone(position)
+            return
+        ordinal = self._plan.ordinal(position)
+        item = self._plan.item(ordinal)
+        self._sink.void(ordinal, self._job.blob_name(ordinal, item))
+        why = "the machine ran out of memory" if killed_for_memory else _death(status)
+        message = (
+            f"the worker died twice on this item ({why}) in stage {beat.stage or 'unknown'}; it was tried alone. "
+            "The file is likely to crash its decoder: keep it out, or report it."
+        )
+        self._settle(
+            Outcome(
+                ordinal,
+                FAILED,
+                self._crashes[position],
+                beat.seconds,
+                fingerprint=self._job.fingerprint(item),
+                stage=beat.stage,
+                error="crash",
+                message=message,
+                finished=time.time(),
+                epoch=self._epoch,
+            )
+        )
+
+    def _end_all(self) -> None:
+        for member in self._members.values():
+            member.process.kill()
+        for member in self._members.values():
+            member.process.wait()
+            member.wire.close()
+            member.pulse.close()
+        self._members.clear()
+
+    # ---- the ledger
+
+    def _due(self) -> bool:
+        waited = time.monotonic() - self._committed
+        return bool(self._batch) and (waited > COMMIT_SECONDS or len(self._batch) >= COMMIT_ITEMS)
+
+    def _commit(self) -> None:
+        """Data first, then the ledger, then the names that only whole shards get."""
+        self._committed = time.monotonic()
+        if not self._batch:
+            return
+        self._sync()
+        batch, self._batch = self._batch, []
+        seconds = self._committed - self._began
+        self._ledger.commit(
+            batch,
+            active_seconds=self._active_before + seconds,
+            progress={
+                "at": time.time(),
+                "rate": self.snapshot.rate,
+                "seconds": seconds,
+                "workers": len(self._members),
+                "pid": os.getpid(),
+                "host": os.uname().nodename,
+                "stages": dict(self.snapshot.stages),
+                "cpu_seconds": self.snapshot.cpu_seconds,
+            },
+        )
+        for outcome in batch:
+            self._states[outcome.ordinal] = outcome.state
+            self._pending_in_shard[outcome.ordinal // self._place.shard_size] -= 1
+        for shard in sorted({outcome.ordinal // self._place.shard_size for outcome in batch}):
+            self._publish_if_complete(shard)
+        if self._on_commit is not None:
+            self._on_commit()
+
+    def _publish_if_complete(self, shard: int) -> None:
+        if self._pending_in_shard[shard] == 0 and not self._sink.published(shard):
+            items = self._place.shard_items(shard)
+            self._sink.publish(shard, self._states[items.start : items.stop] == DONE)
+
+    def _commit_what_is_sound(self) -> None:
+        # The run is ending on an error that is being raised: a second one (a disk that is still full) adds nothing,
+        # and what is not committed is done again.
+        try:
+            self._commit()
+        except OutputError as error:
+            self._reporter.notice(f"the last {len(self._batch)} outcomes could not be kept: {error}")
+
+    # ---- the display
+
+    def _show(self) -> None:
+        now = time.monotonic()
+        shown = self.snapshot
+        shown.seconds = now - self._began
+        self._recent.append((now, shown.done + shown.failed))
+        while now - self._recent[0][0] > 20.0:
+            self._recent.popleft()
+        then, count = self._recent[0]
+        shown.rate = (shown.done + shown.failed - count) / (now - then) if now > then else 0.0
+        shown.workers = [(member.number, member.pulse.read()) for member in self._members.values()]
+        self._reporter.update(shown)
+
+
+def _death(status: int) -> str:
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return f"signal {signal.Signals(-status).name}"
+    except ValueError:
+        return f"signal {-status}"

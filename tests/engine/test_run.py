@@ -1,0 +1,366 @@
+"""A run from its plan to its finished dataset, with every kind of end."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import Quietly, alive, start_run, tree, workers_of, write_plan
+from toy import ToyJob, payload
+
+from gpupipe.errors import LockedError, StoppedError, UsageError
+from gpupipe.launch import Run, run
+from gpupipe.ledger import DONE, Ledgers
+from gpupipe.report.final import status
+
+FORMATS = ("npy", "samples", "webdataset")
+
+
+@pytest.fixture
+def planned(tmp_path):
+    """Makes a job over the given words."""
+
+    def make(words, **options):
+        marks = tmp_path / "marks"
+        marks.mkdir(exist_ok=True)
+        return ToyJob(plan_file=str(write_plan(tmp_path, words)), marks=str(marks), **options)
+
+    return make
+
+
+def go(job, out, **how):
+    return run(job, Run(output=Path(out), **how), Quietly())
+
+
+def misdeeds(count):
+    words = ["ok"] * count
+    for ordinal, word in ((3, "fail"), (9, "bug"), (14, "crash"), (15, "crash-once")):
+        words[ordinal] = word
+    return words
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_same_bytes_for_any_number_of_workers(planned, tmp_path, form):
+    trees = []
+    for workers in (1, 2, 5):
+        job = planned(misdeeds(61), format=form)
+        for mark in Path(job.marks).iterdir():
+            mark.unlink()
+        summary = go(job, tmp_path / f"{workers}", workers=workers)
+        assert (summary.done, summary.failed, summary.exit_code) == (58, 3, 3)
+        assert summary.reasons == {"InputError": 1, "ZeroDivisionError": 1, "crash": 1}
+        trees.append(tree(tmp_path / f"{workers}"))
+    assert trees[0] == trees[1] == trees[2]
+    assert len(trees[0]) > 5
+
+
+def test_rows_are_where_they_belong_and_failed_rows_are_void(planned, tmp_path):
+    go(planned(misdeeds(20)), tmp_path / "out", workers=2)
+    for ordinal in range(20):
+        shard, row = divmod(ordinal, 8)
+        got = np.load(tmp_path / f"out/payload-{shard:05d}.npy")[row]
+        valid = np.load(tmp_path / f"out/valid-{shard:05d}.npy")[row]
+        if ordinal in (3, 9, 14):
+            assert not valid
+            assert not got.any()
+        else:
+            assert valid
+            np.testing.assert_array_equal(got, payload(ordinal))
+    assert np.load(tmp_path / "out/payload-00002.npy").shape == (4, 64)  # the last shard is short
+
+
+def test_failures_are_listed_by_id_stage_and_reason(planned, tmp_path):
+    go(planned(misdeeds(20)), tmp_path / "out", workers=2)
+    lines = [json.loads(line) for line in (tmp_path / "out/failed.jsonl").read_text().splitlines()]
+    assert [(line["id"], line["stage"], line["error"]) for line in lines] == [
+        ("000003_fail", "work", "InputError"),
+        ("000009_bug", "work", "ZeroDivisionError"),
+        ("000014_crash", "work", "crash"),
+    ]
+    assert "SIGABRT" in lines[2]["message"]
+    assert "toy.py" in lines[1]["message"]
+
+
+def test_a_crashing_item_costs_only_itself_and_is_tried_twice(planned, tmp_path):
+    job = planned(misdeeds(40))
+    go(job, tmp_path / "out", workers=2)
+    tries = Path(job.marks, "tries").read_text().split()
+    assert tries.count("14") == 2
+    assert tries.count("15") == 2
+
+
+def test_the_same_command_again_does_nothing(planned, tmp_path):
+    job = planned(misdeeds(20))
+    first = go(job, tmp_path / "out", workers=2)
+    before = tree(tmp_path / "out")
+    tries = Path(job.marks, "tries").read_text()
+    again = go(job, tmp_path / "out", workers=2)
+    assert (again.done, again.failed, again.earlier) == (first.done, first.failed, 20)
+    assert again.exit_code == 3
+    assert tree(tmp_path / "out") == before
+    assert Path(job.marks, "tries").read_text() == tries
+
+
+def test_an_item_whose_input_came_is_done_on_resume(planned, tmp_path):
+    job = planned(["ok", "needs-input", "ok"])
+    assert go(job, tmp_path / "out").failed == 1
+    Path(job.marks, "input-needs-input").write_text("now")
+    summary = go(job, tmp_path / "out")
+    assert (summary.done, summary.failed, summary.exit_code) == (3, 0, 0)
+    np.testing.assert_array_equal(np.load(tmp_path / "out/payload-00000.npy")[1], payload(1))
+
+
+def test_exit_code_is_zero_where_failures_are_accepted(planned, tmp_path):
+    assert go(planned(["ok", "fail"]), tmp_path / "out", continue_on_error=True).exit_code == 0
+
+
+def test_fail_fast_stops_early(planned, tmp_path):
+    summary = go(planned(["fail"] + ["ok"] * 2000, delay=0.001), tmp_path / "out", workers=1, fail_fast=True)
+    assert summary.failed == 1
+    assert summary.pending > 0
+    assert summary.exit_code == 3
+    assert "fail-fast" in summary.stop_reason
+
+
+def test_disk_full_stops_the_run_and_blames_no_item(planned, tmp_path):
+    with pytest.raises(StoppedError, match="No space left"):
+        go(planned(["ok"] * 5 + ["full"] + ["ok"] * 5), tmp_path / "out", workers=1)
+    assert status(tmp_path / "out")["failed"] == 0
+
+
+def test_a_real_write_limit_stops_and_resumes_to_the_same_bytes(planned, tmp_path):
+    job = planned(["ok"] * 40, format="webdataset")
+    go(job, tmp_path / "whole", workers=1)
+    # The ledger fits below the limit, a composed tar does not.
+    limited = start_run(
+        _plain(job),
+        {"output": tmp_path / "out", "workers": 1},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (22_000, resource.RLIM_INFINITY)),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    said = limited.communicate(timeout=60)[1]
+    assert limited.returncode == 1
+    assert "cannot write" in said
+    assert "run the same command again" in said
+    assert not list((tmp_path / "out").glob("*.tar"))
+    assert go(job, tmp_path / "out", workers=2).exit_code == 0
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+
+
+def _plain(job):
+    return {**job.options(), **job.inputs()}
+
+
+def test_another_configuration_is_refused_and_the_difference_shown(planned, tmp_path):
+    go(planned(["ok"]), tmp_path / "out")
+    with pytest.raises(UsageError, match="salt: 0 there, 1 asked"):
+        go(planned(["ok"], salt=1), tmp_path / "out")
+    with pytest.raises(UsageError, match="items: 1 from"):
+        go(planned(["ok", "ok"]), tmp_path / "out")
+
+
+def test_overwrite_starts_anew_and_leaves_strangers_alone(planned, tmp_path):
+    for form in FORMATS:
+        out = tmp_path / form
+        go(planned(misdeeds(20), format=form), out)
+        (out / "notes.txt").write_text("mine")
+        summary = go(planned(["ok"] * 9, format=form), out, overwrite=True)
+        assert (summary.done, summary.earlier) == (9, 0)
+        fresh = tmp_path / f"{form}-fresh"
+        go(planned(["ok"] * 9, format=form), fresh)
+        (fresh / "notes.txt").write_text("mine")
+        assert tree(out) == tree(fresh)
+
+
+def test_a_folder_with_anothers_dataset_is_left_alone(planned, tmp_path):
+    (tmp_path / "out/sample_000001_x").mkdir(parents=True)
+    with pytest.raises(UsageError, match="sample_000001_x"):
+        go(planned(["ok"], format="samples"), tmp_path / "out")
+
+
+def test_a_folder_that_cannot_be_written_is_a_usage_error(planned, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot be made"):
+        go(planned(["ok"]), tmp_path / "file" / "out")
+
+
+def test_shards_in_turn_give_the_same_dataset(planned, tmp_path):
+    for form in FORMATS:
+        job = planned(["ok"] * 30 + ["fail"], format=form)
+        go(job, tmp_path / f"{form}-one")
+        ends = [go(job, tmp_path / f"{form}-many", shard=shard, total_shards=3) for shard in (2, 0, 1)]
+        assert [end.complete for end in ends] == [False, False, True]
+        assert sum(end.items for end in ends) == 31
+        assert tree(tmp_path / f"{form}-many") == tree(tmp_path / f"{form}-one")
+        failed = (tmp_path / f"{form}-many" / "failed.jsonl").read_text()
+        assert failed == (tmp_path / f"{form}-one" / "failed.jsonl").read_text()
+
+
+def test_shards_at_once_in_processes_of_their_own(planned, tmp_path):
+    job = planned(["ok"] * 60, delay=0.005)
+    go(job, tmp_path / "one")
+    runs = [
+        start_run(_plain(job), {"output": tmp_path / "many", "workers": 1, "shard": shard, "total_shards": 3})
+        for shard in range(3)
+    ]
+    assert [process.wait(60) for process in runs] == [0, 0, 0]
+    assert tree(tmp_path / "many") == tree(tmp_path / "one")
+
+
+def test_continued_with_another_number_of_shards(planned, tmp_path):
+    job = planned(["ok"] * 40)
+    go(job, tmp_path / "one")
+    go(job, tmp_path / "out", shard=1, total_shards=2)
+    summary = go(job, tmp_path / "out")
+    assert summary.earlier == 16  # the odd shards of eight
+    assert tree(tmp_path / "out") == tree(tmp_path / "one")
+    assert status(tmp_path / "out")["done"] == 40
+
+
+def test_a_second_run_of_the_same_shard_is_refused_and_told_who_holds_it(planned, tmp_path):
+    job = planned(["stuck"])
+    process = start_run(_plain(job), {"output": tmp_path / "out", "workers": 1})
+    try:
+        _until(lambda: Path(job.marks, "stuck").exists())
+        with pytest.raises(LockedError, match=f"process {process.pid}"):
+            go(job, tmp_path / "out")
+        with pytest.raises(LockedError, match="total-shards"):
+            go(job, tmp_path / "out", shard=1, total_shards=2)
+        with pytest.raises(LockedError):
+            go(job, tmp_path / "out", overwrite=True)
+        assert status(tmp_path / "out")["state"] == "running"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _until(condition, seconds=30.0):
+    """Poll an outside event; the deadline is the failure."""
+    import time
+
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen in time"
+        os.sched_yield()
+
+
+@pytest.mark.parametrize("death", [signal.SIGKILL, signal.SIGTERM])
+def test_no_worker_outlives_its_supervisor(planned, tmp_path, death):
+    job = planned(["stuck"] * 4)
+    process = start_run(_plain(job), {"output": tmp_path / "out", "workers": 2})
+    _until(lambda: Path(job.marks, "stuck").exists() and len(workers_of(process.pid)) == 2)
+    workers = workers_of(process.pid)
+    process.send_signal(death)
+    if death == signal.SIGTERM:
+        process.send_signal(death)  # the second does not wait for the items in hand
+    process.wait(30)
+    _until(lambda: not any(map(alive, workers)))
+
+
+def test_interrupt_finishes_the_item_in_hand_and_resumes(planned, tmp_path):
+    job = planned(["ok"] * 400, delay=0.005)
+    process = start_run(_plain(job), {"output": tmp_path / "out", "workers": 2})
+    _until(lambda: Path(job.marks, "tries").exists())
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    found = status(tmp_path / "out")
+    assert found["pending"] > 0
+    assert found["done"] == len(set(Path(job.marks, "tries").read_text().split()))  # nothing tried was lost
+    assert go(job, tmp_path / "out", workers=2).exit_code == 0
+    go(job, tmp_path / "one")
+    assert tree(tmp_path / "out") == tree(tmp_path / "one")
+
+
+def test_kills_of_workers_and_of_everything_change_nothing(planned, tmp_path):
+    """Fifty SIGKILLs at random moments, resumed each time: the bytes of an undisturbed run."""
+    import random
+
+    chance = random.Random(7)
+    for form in FORMATS:
+        job = planned(["ok"] * 120 + ["fail"], format=form, delay=0.004)
+        go(job, tmp_path / f"{form}-calm", workers=2)
+        out = tmp_path / f"{form}-killed"
+        kills = 0
+        while kills < 16:
+            process = start_run(_plain(job), {"output": out, "workers": 2})
+            try:
+                process.wait(chance.uniform(0.15, 0.6))
+                break
+            except subprocess.TimeoutExpired:
+                workers = workers_of(process.pid)
+                victims = workers[:1] if workers and chance.random() < 0.5 else [process.pid]
+                for victim in victims:
+                    os.kill(victim, signal.SIGKILL)
+                kills += 1
+                if victims != [process.pid]:
+                    try:
+                        process.wait(chance.uniform(0.1, 0.3))
+                    except subprocess.TimeoutExpired:
+                        process.kill()
+                        kills += 1
+                process.wait()
+        go(job, out, workers=2)
+        assert kills >= 3
+        assert tree(out) == tree(tmp_path / f"{form}-calm")
+        ledgers = Ledgers(out / ".gpupipe")
+        outcomes = list(ledgers.outcomes())
+        ledgers.close()
+        assert [outcome.ordinal for outcome in outcomes] == list(range(121))
+        assert sum(outcome.state == DONE for outcome in outcomes) == 120
+        assert not list((out / ".gpupipe/shard-0/staging").iterdir())
+
+
+def test_the_checkpoint_file_answers_the_monitoring_snippet(planned, tmp_path):
+    import time
+
+    go(planned(["ok"] * 5 + ["fail"]), tmp_path / "out", checkpoint_file=tmp_path / "check.json")
+    found = json.loads((tmp_path / "check.json").read_text())
+    assert found["processed_indices"] == [0, 1, 2, 3, 4]
+    assert 0 < time.time() - found["timestamp"] < 3600
+
+
+def test_a_worker_that_cannot_start_stops_the_run_with_its_words(planned, tmp_path, monkeypatch):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/toy.py").write_text("import no_such_module_here")
+    job = planned(["ok"])
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "broken"))
+    with pytest.raises(StoppedError, match="no_such_module_here"):
+        go(job, tmp_path / "out")
+
+
+def test_run_flags_are_checked(planned, tmp_path):
+    for how, words in (
+        ({"shard": 2, "total_shards": 2}, "--shard 2"),
+        ({"workers": 0}, "--num-workers 0"),
+        ({"overwrite": True, "total_shards": 2}, "--overwrite"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            go(planned(["ok"]), tmp_path / "out", **how)
+
+
+def test_supervisor_memory_is_small_for_many_items(tmp_path):
+    """300,000 items planned, and a run begun: below 200 MB."""
+    words = tmp_path / "words.json"
+    words.write_text(json.dumps(["stuck"] * 300_000))
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    job = {"plan_file": str(words), "marks": str(marks)}
+    process = start_run(job, {"output": tmp_path / "out", "workers": 1})
+    try:
+        _until(lambda: (marks / "stuck").exists())
+        peak = next(
+            int(line.split()[1])
+            for line in Path(f"/proc/{process.pid}/status").read_text().splitlines()
+            if line.startswith("VmHWM")
+        )
+    finally:
+        process.kill()
+        process.wait()
+    assert peak * 1024 < 200e6

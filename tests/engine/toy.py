@@ -1,0 +1,116 @@
+"""A job without media: each item's rows follow from its number, and misdeeds can be planted."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gpupipe.errors import InputError, OutputError
+from gpupipe.job import Completion, ItemLoop, fingerprint
+from gpupipe.memory import RowSpec
+from gpupipe.sinks.base import Sample
+from gpupipe.sinks.files import publish
+from gpupipe.sinks.npy import NpySink
+from gpupipe.sinks.samples import SamplesSink
+from gpupipe.sinks.webdataset import WebDatasetSink
+
+
+@dataclass(frozen=True)
+class ToyJob:
+    """`plan_file`: a JSON list of words, one an item: ok, fail, bug, crash, crash-once, full, stuck."""
+
+    name = "toy"
+    format: str = "npy"
+    shard_size: int = 8
+    salt: int = 0
+    delay: float = 0.0
+    plan_file: str = ""
+    marks: str = ""
+
+    def options(self):
+        return {key: value for key, value in asdict(self).items() if key not in ("plan_file", "marks", "delay")}
+
+    def inputs(self):
+        return {"plan_file": self.plan_file, "marks": self.marks, "delay": self.delay}
+
+    def check(self):
+        pass
+
+    def source(self):
+        return Path(self.plan_file)
+
+    def write_items(self, writer):
+        for word in json.loads(self.source().read_text()):
+            writer.add(word)
+
+    def item_id(self, ordinal, item):
+        return f"{ordinal:06d}_{item}"
+
+    def blob_name(self, ordinal, item):
+        return f"{ordinal:06d}" if self.format == "webdataset" else f"sample_{ordinal:06d}_{item}"
+
+    def fingerprint(self, item):
+        return fingerprint(self._mark(item))
+
+    def _mark(self, item):
+        return Path(self.marks, f"input-{item}")
+
+    def rows(self):
+        return [RowSpec("payload", (64,), "|u1"), RowSpec("pair", (2,), "<i8"), RowSpec("valid", (), "|b1")]
+
+    def sink(self, place):
+        kinds = {"samples": SamplesSink, "webdataset": WebDatasetSink}
+        return NpySink(place, self.rows()) if self.format == "npy" else kinds[self.format](place)
+
+    def operator(self, place, stages):
+        return ItemLoop(lambda work: self._process(work, stages), lambda: None)
+
+    def _process(self, work, stages):
+        word = work.item
+        work.fingerprint = self.fingerprint(word)
+        if self.marks:
+            with Path(self.marks, "tries").open("a") as tries:
+                tries.write(f"{work.ordinal}\n")
+        with stages("work"):
+            if self.delay:
+                time.sleep(self.delay)
+            if word == "fail":
+                raise InputError(f"item {work.ordinal}: planted")
+            if word == "needs-input" and work.fingerprint == "absent":
+                raise InputError(f"item {work.ordinal}: no input")
+            if word == "bug":
+                raise ZeroDivisionError("planted")
+            if word == "full":
+                raise OutputError(28, "cannot write x: No space left on device")
+            if word == "crash":
+                os.abort()
+            if word == "crash-once" and not Path(self.marks, f"crashed-{work.ordinal}").exists():
+                Path(self.marks, f"crashed-{work.ordinal}").touch()
+                os.kill(os.getpid(), signal.SIGSEGV)
+            if word == "stuck":
+                Path(self.marks, "stuck").touch()
+                time.sleep(3600)
+            rows = work.slot.rows
+            rows["payload"][:] = payload(work.ordinal, self.salt)
+            rows["pair"][:] = (work.ordinal, self.salt)
+            rows["valid"][...] = True
+        data = rows["payload"].tobytes() * 20
+        files = {"bin": [data], "json": [json.dumps({"n": work.ordinal}).encode()]}
+        return Completion(work, Sample(self.blob_name(work.ordinal, word), rows, lambda: files), record=str(work.ordinal))
+
+    def finish(self, dataset):
+        done = [outcome.ordinal for outcome in dataset.outcomes() if outcome.state == 1]
+        publish(dataset.place.out / "dataset_info.json", [json.dumps(done).encode()])
+
+    def remains(self):
+        return ["dataset_info.json"]
+
+
+def payload(ordinal, salt=0):
+    return np.random.default_rng((ordinal, salt)).integers(0, 256, 64, dtype=np.uint8)
