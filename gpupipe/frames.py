@@ -87,17 +87,24 @@ class FrameReader:
 
     def sampled(self, path: Path, sampling: Sampling, out: np.ndarray) -> Frames:
         """Sample into `out`, uint8 [N, H, W, 3]; with fewer frames than N the last is repeated."""
-        decoder, index, start, stop = self._open(path, sampling.window)
-        chosen, valid = uniform(stop - start, sampling.num_frames)
-        indices = chosen + start
-        count = int(valid.sum())
-        self._read(decoder, indices[:count], lambda position, surface: self._resizer.resize(surface, out[position]))
+        decoder = self._open(path)
+        valid = np.zeros(0, bool)
+
+        def choose(index: FrameIndex) -> np.ndarray:
+            nonlocal valid
+            start, stop = _bounds(index, sampling.window)
+            chosen, valid = uniform(stop - start, sampling.num_frames)
+            return start + chosen[valid]
+
+        indices = self._read(decoder, choose, lambda position, surface: self._resizer.resize(surface, out[position]))
+        count = len(indices)
         out[count:] = out[count - 1]
-        return self._frames(decoder, index, indices, valid, lambda: iter([out]))
+        indices = np.concatenate([indices, np.repeat(indices[-1:], sampling.num_frames - count)])
+        return self._frames(decoder, indices, valid, lambda: iter([out]))
 
     def every(self, path: Path, window: Window | None) -> Frames:
         """Every frame. They go through a nameless file beside the output, so that memory stays bounded."""
-        decoder, index, start, stop = self._open(path, window)
+        decoder = self._open(path)
         height, width = self._size
         nbytes = height * width * 3
         picture = np.empty((height, width, 3), np.uint8)
@@ -109,44 +116,47 @@ class FrameReader:
             with self._stages("write"), output_errors(self._spool):
                 write_at(spool.fileno(), [picture], position * nbytes)
 
+        indices = self._read(decoder, lambda index: np.arange(*_bounds(index, window), dtype=np.int64), put)
+        end = len(indices) * nbytes  # a first reading that was taken back may have been longer
+
         def pieces() -> Iterator[Buffer]:
-            offset = 0
-            while chunk := os.pread(spool.fileno(), _CHUNK, offset):
-                offset += len(chunk)
-                yield chunk
-            spool.close()
+            for offset in range(0, end, _CHUNK):
+                yield os.pread(spool.fileno(), min(_CHUNK, end - offset), offset)
 
-        indices = np.arange(start, stop, dtype=np.int64)
-        self._read(decoder, indices, put)
-        return self._frames(decoder, index, indices, np.ones(len(indices), bool), pieces)
+        return self._frames(decoder, indices, np.ones(len(indices), bool), pieces)
 
-    def _open(self, path: Path, window: Window | None) -> tuple[Decoder, FrameIndex, int, int]:
-        with self._stages("open"):
-            if self._decoder is None or self._path != path:
-                self.close()
+    def _open(self, path: Path) -> Decoder:
+        if self._decoder is None or self._path != path:
+            self.close()
+            with self._stages("open"):
                 self._decoder = decode.open(path, self._backend, self._stream)
-                self._path = path
-            decoder = self._decoder
-            index = decoder.readable() if self._allow_partial else decoder.index
-            start, stop = (0, len(index)) if window is None else within(index, *window)
-        return decoder, index, start, stop
+            self._path = path
+        return self._decoder
 
-    def _read(self, decoder: Decoder, indices: np.ndarray, put: Callable[[int, Surface], None]) -> None:
+    def _index(self, decoder: Decoder) -> FrameIndex:
+        return decoder.readable() if self._allow_partial else decoder.index
+
+    def _read(
+        self, decoder: Decoder, choose: Callable[[FrameIndex], np.ndarray], put: Callable[[int, Surface], None]
+    ) -> np.ndarray:
         def timed(position: int, surface: Surface) -> None:
             with self._stages("transform"):
                 put(position, surface)
 
+        with self._stages("index"):
+            self._index(decoder)
         with self._stages("decode"):
-            decoder.read(indices, timed, strict=self._strict)
+            chosen = decoder.read(choose, timed, strict=self._strict, partial=self._allow_partial)
+        return np.asarray(chosen, np.int64)
 
     def _frames(
         self,
         decoder: Decoder,
-        index: FrameIndex,
         indices: np.ndarray,
         valid: np.ndarray,
         pieces: Callable[[], Iterator[Buffer]],
     ) -> Frames:
+        index = self._index(decoder)
         return Frames(
             shape=(len(indices), *self._size, 3),
             indices=indices,
@@ -163,3 +173,7 @@ class FrameReader:
         if self._decoder is not None:
             self._decoder.close()
             self._decoder = None
+
+
+def _bounds(index: FrameIndex, window: Window | None) -> tuple[int, int]:
+    return (0, len(index)) if window is None else within(index, *window)

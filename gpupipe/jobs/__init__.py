@@ -1,1 +1,1 @@
-
+"""The jobs: one declaration a file."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,7 +21,7 @@ from gpupipe.job import Completion, Dataset, ItemLoop, Operator, Work, fingerpri
 from gpupipe.jobs.pairs import Pair, parse_pair, read_pairs, size_curve
 from gpupipe.ledger import DONE, FAILED, STATES
 from gpupipe.memory import RowSpec
-from gpupipe.ops.text import ClipTokenizer
+from gpupipe.ops import text
 from gpupipe.plan import PlanWriter
 from gpupipe.sinks.base import SHARD_SIZE, Place, Sample, Sink
 from gpupipe.sinks.files import Buffer, publish
@@ -63,6 +63,7 @@ class ClipsJob:
     stream: int | None = None
     shard_size: int = SHARD_SIZE
     arithmetic: int = ARITHMETIC_VERSION
+    tokenizer: str = field(default_factory=text.identity)
 
     pairs_json: str = ""
     clips_dir: str | None = None
@@ -104,7 +105,7 @@ class ClipsJob:
         for flag, folder in (("--clips-dir", self.clips_dir), ("--videos-dir", self.videos_dir)):
             if folder is not None and not Path(folder).is_dir():
                 raise UsageError(f"{flag} {folder}: no such folder")
-        ClipTokenizer(CONTEXT_LENGTH)  # no tokenizer is an error here, not in a worker
+        text.clip_tokenizer(CONTEXT_LENGTH)  # no tokenizer is an error here, not in a worker
 
     def source(self) -> Path:
         """The pairs file."""
@@ -158,6 +159,7 @@ class ClipsJob:
     def locate(self, pair: Pair) -> Path:
         """The pair's video file; raises :class:`MissingInputError`."""
         if self.clips_dir is not None:
+            assert pair.clip_name is not None  # required with --clips-dir
             return Path(self.clips_dir, pair.clip_name)
         assert self.videos_dir is not None
         return _find_video(Path(self.videos_dir), pair.vid)
@@ -237,7 +239,7 @@ class _Process:
 
     def __init__(self, job: ClipsJob, place: Place, stages: Stages) -> None:
         self._job, self._stages = job, stages
-        self._tokenizer = ClipTokenizer(CONTEXT_LENGTH)
+        self._tokenizer = text.clip_tokenizer(CONTEXT_LENGTH)
         self._reader = FrameReader(
             (job.frame_height, job.frame_width),
             job.backend,

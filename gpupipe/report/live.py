@@ -51,17 +51,17 @@ class Lines(Quiet):
         super().__init__(stream)
         self._unit = unit
         self._shown = float("-inf")
-        self._last = ""
+        self._worked = 0
 
     def update(self, snapshot: Snapshot) -> None:
         """A line when it is time, and one at the end."""
         now = time.monotonic()
         if snapshot.left and now - self._shown < _LINE_SECONDS:
             return
-        line = headline(snapshot, self._unit)
-        if line != self._last:
-            self._print(line)
-            self._shown, self._last = now, line
+        worked = snapshot.done + snapshot.failed
+        if worked != self._worked:
+            self._print(headline(snapshot, self._unit))
+            self._shown, self._worked = now, worked
 
     def notice(self, text: str) -> None:
         """At once."""
