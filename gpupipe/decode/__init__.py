@@ -19,6 +19,7 @@ def open(path: str | os.PathLike[str], backend: str = "auto", stream: int | None
     Parameters
     ----------
     path : str or path
+        A file on this machine; nothing else is ever opened.
     backend : str
         ``"auto"`` chooses; ``"ffmpeg"``.
     stream : int, optional

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from types import TracebackType
 from typing import Self
 
@@ -19,11 +20,10 @@ Indices = Sequence[int] | npt.NDArray[np.integer]
 Choice = Indices | Callable[[FrameIndex], Indices]
 
 
-class IndexMismatch(DecodeError):  # noqa: N818  (a signal: the decoder has counted anew, ask again)
+class IndexMismatch(DecodeError):
     """What the decoder showed is not what the packets said; the index has been made anew by counting.
 
-    Numbers chosen from the old index mean nothing any more: choose again from ``decoder.index``. It comes at most once a
-    decoder.
+    Numbers chosen from the old index mean nothing any more: choose again from ``decoder.index``.
     """
 
 
@@ -85,9 +85,7 @@ class Decoder(ABC):
         """
 
     @abstractmethod
-    def frames(
-        self, indices: Indices, strict: bool = False, partial: bool = False
-    ) -> Iterator[tuple[int, Surface]]:
+    def frames(self, indices: Indices, strict: bool = False, partial: bool = False) -> Iterator[tuple[int, Surface]]:
         """Decode the pictures with these numbers.
 
         Parameters
@@ -108,8 +106,8 @@ class Decoder(ABC):
         Raises
         ------
         CorruptError
-            A packet that a wanted picture depends on cannot be decoded. It may come late: after pictures were yielded, all of
-            which are then void.
+            A packet that a wanted picture depends on cannot be decoded. It may come late: after pictures were yielded,
+            all of which are then void.
         TruncatedError
             The file ends early (not if ``partial``).
         IndexMismatch
@@ -130,11 +128,11 @@ class Decoder(ABC):
         Parameters
         ----------
         choice : sequence of int, or function of FrameIndex
-            Numbers of the wanted pictures. A function chooses them from the index, and is asked again should the index turn
-            out wrong (see :class:`IndexMismatch`).
+            Numbers of the wanted pictures. A function chooses them from the index, and is asked again should the index
+            turn out wrong (see :class:`IndexMismatch`).
         put : callable of (position, Surface)
-            Called for every position of the chosen sequence, not in order, and perhaps again for the same position: the last
-            call counts.
+            Called for every position of the chosen sequence, not in order, and perhaps again for the same position: the
+            last call counts.
         strict, partial : bool
             See :meth:`frames`.
 
@@ -188,7 +186,7 @@ def checked(indices: Indices, total: int, where: str) -> list[int]:
         Not ascending, repeated, or out of range.
     """
     numbers = [int(i) for i in indices]
-    if any(b <= a for a, b in zip(numbers, numbers[1:], strict=False)):
+    if any(b <= a for a, b in pairwise(numbers)):
         raise UsageError(f"{where}: frame numbers must ascend and be distinct; Decoder.read takes any order")
     if numbers and not 0 <= numbers[0] <= numbers[-1] < total:
         bad = numbers[0] if numbers[0] < 0 else numbers[-1]

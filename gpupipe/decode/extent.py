@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 _MEDIA_BOXES = (b"mdat", b"free", b"skip", b"wide", b"uuid", b"mfra", b"sidx")
+_BOXES = (*_MEDIA_BOXES, b"ftyp", b"styp", b"moov", b"moof", b"meta", b"udta", b"pdin", b"emsg", b"prft", b"pnot")
 _MAX_BOXES = 1_000_000
 
 
@@ -43,20 +44,18 @@ def _boxes(file: BinaryIO, size: int) -> str | None:
             break
         file.seek(at)
         head = file.read(16)
-        if len(head) < 8:
-            return f"the box at byte {at} has no header"
+        if len(head) < 8 or head[4:8] not in _BOXES:
+            break  # bytes that somebody appended
         length, kind = struct.unpack(">I4s", head[:8])
         if length == 1:
-            if len(head) < 16:
-                return f"the box at byte {at} has no header"
-            length = struct.unpack(">Q", head[8:])[0]
+            length = struct.unpack(">Q", head[8:])[0] if len(head) == 16 else size
         elif length == 0:
             length = size - at
         seen.add(kind)
         if length < 8:
             break
         if at + length > size and (kind not in _MEDIA_BOXES or b"moof" in seen or b"moov" not in seen):
-            return f"its box {kind.decode('latin-1')!r} at byte {at} goes on to byte {at + length}, the file ends at {size}"
+            return f"its box {kind.decode()!r} at byte {at} goes on to byte {at + length}, the file ends at {size}"
         at += length
     if b"moov" not in seen:
         return "it has no moov box (the sample tables, written last)"

@@ -39,7 +39,7 @@ def colour_of(layout: str, matrix: int, colour_range: int, siting: str, codec: s
     siting : str
         Chroma location of the stream.
     codec : str
-        Decides the range of untagged gray: video standards say limited, the others store plain gray, as swscale reads it.
+        Decides the range of untagged gray: video standards say limited; others store plain gray, as swscale reads it.
     """
     if _RGB.match(layout):
         return Colour("gbr", True, siting)
@@ -57,7 +57,7 @@ def stream_block(dump: str, stream: int) -> str:
 
 
 def siting_of(block: str, layout: str | None, codec: str) -> str:
-    """Chroma location that FFmpeg prints for a stream; untagged: left, but the centre for yuvj, Motion JPEG and MPEG-1."""
+    """Chroma location that FFmpeg prints for a stream; where it prints none left, but center for yuvj and MPEG-1."""
     if layout:
         found = re.search(rf"\b{re.escape(layout)}\(([^)]*)\)", block)
         for word in found.group(1).split(", ") if found else ():
@@ -78,13 +78,11 @@ def orientation(matrix: Sequence[int]) -> tuple[int, bool]:
     Returns
     -------
     rotation : int
-        0, 90, 180 or 270: clockwise turn that makes the picture upright; the nearest where the matrix says another angle.
+        0, 90, 180 or 270: clockwise turn that makes the picture upright; the nearest one to the matrix's angle.
     mirrored : bool
         True if the picture is flipped left to right before that turn.
     """
     a, b, c, d = matrix[0], matrix[1], matrix[3], matrix[4]
-    if abs(c) > abs(d):
-        rotation = 90 if c < 0 else 270
-    else:
-        rotation = 180 if d < 0 else 0
+    across, along = (90 if c < 0 else 270), (180 if d < 0 else 0)
+    rotation = across if abs(c) > abs(d) else along
     return rotation, a * d - b * c < 0

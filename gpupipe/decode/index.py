@@ -78,7 +78,8 @@ class PacketTable:
             order = np.array([p.order for p in pictures], np.int64)
         pts, dts, pos, size = (np.ascontiguousarray(column) for column in columns[:4])
         discard, corrupt = columns[4:] != 0
-        return cls(pts, dts, pos, size, discard, corrupt, order, *facts, skips=skips, restarts=restarts)
+        shown, entry, leading, droppable = (np.ascontiguousarray(fact) for fact in facts)
+        return cls(pts, dts, pos, size, discard, corrupt, order, shown, entry, leading, droppable, skips, restarts)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -173,8 +174,12 @@ def counted_index(
     ----------
     stamps : sequence of (pts, dts)
         Of each picture, stream units, None where the decoder gave none.
+    time_base : Fraction
+        Seconds of one unit.
     step : int
         Units from one picture to the next, where no timestamp tells.
+    fault, reason : str or None
+        See :class:`FrameIndex`.
     """
     guess = _TimestampGuess()
     values: list[int] = []
@@ -186,7 +191,7 @@ def counted_index(
 
 
 class _TimestampGuess:
-    """FFmpeg's best effort: pts, unless they went wrong more often than dts (``guess_correct_pts``, libavcodec/decode.c)."""
+    """FFmpeg's best effort (``guess_correct_pts``, libavcodec/decode.c): pts, unless they went wrong more than dts."""
 
     def __init__(self) -> None:
         self._faulty_pts = self._faulty_dts = 0

@@ -1,8 +1,8 @@
 """What must be decoded for the wanted pictures, from the packet table alone.
 
 The *closure* of a picture is a function of the file: the entry that governs it, every packet from there to it in decode
-order that others may refer to, and itself. A plan says in which runs packets are fed, and which of them may be skipped; it
-feeds at least the closure, and no verdict rests on what it feeds beside.
+order that others may refer to, and itself. A plan says in which runs packets are fed, and which of them may be skipped;
+it feeds at least the closure, and no verdict rests on what it feeds beside.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ def plan(table: PacketTable, index: FrameIndex, wanted: Sequence[int], seek: boo
     Parameters
     ----------
     table : PacketTable
+        The stream's packets.
     index : FrameIndex
         An exact one.
     wanted : sequence of int

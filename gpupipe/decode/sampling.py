@@ -43,19 +43,20 @@ def uniform(total: int, count: int) -> tuple[Int64s, Bools]:
     return np.linspace(0, total - 1, count, dtype=int).astype(np.int64), np.ones(count, np.bool_)
 
 
-def between(index: FrameIndex, begin: float | None, end: float | None) -> Int64s:
+def within(index: FrameIndex, begin: float | None = None, end: float | None = None) -> tuple[int, int]:
     """Pictures of a range of time: ``begin <= pts - start < end``.
 
     Parameters
     ----------
     index : FrameIndex
+        The stream's pictures.
     begin, end : float or None
         Seconds since the first picture; None leaves that side open.
 
     Returns
     -------
-    int64 [n]
-        Numbers of the pictures, ascending, at least one.
+    first, stop : int
+        Numbers of the first picture in it and of the first one behind it; there is at least one between.
 
     Raises
     ------
@@ -67,7 +68,7 @@ def between(index: FrameIndex, begin: float | None, end: float | None) -> Int64s
     if low >= high:
         last = f"the last picture is at {times[-1]:.3f} s" if len(times) else "there is no picture"
         raise EmptyRangeError(f"no picture in [{begin}, {end}) s; {last}. Check begin and end")
-    return np.arange(low, high, dtype=np.int64)
+    return low, high
 
 
 def at_seconds(index: FrameIndex, seconds: npt.ArrayLike) -> Int64s:
@@ -76,6 +77,7 @@ def at_seconds(index: FrameIndex, seconds: npt.ArrayLike) -> Int64s:
     Parameters
     ----------
     index : FrameIndex
+        The stream's pictures.
     seconds : array_like of float, any shape
         Seconds since the first picture.
 

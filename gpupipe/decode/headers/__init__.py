@@ -1,7 +1,7 @@
 """Bitstream headers: what each packet shows, its place in output order, and where decoding may start.
 
-Nothing here decodes pictures, and nothing here trusts the container's flags. What the headers do not say for certain raises
-:class:`HeaderError`; the frames are then counted by decoding.
+Nothing here decodes pictures, and nothing here trusts the container's flags. What the headers do not say for certain
+raises :class:`HeaderError`; the frames are then counted by decoding.
 """
 
 from __future__ import annotations

@@ -23,11 +23,12 @@ class Av1Scanner(PictureList):
     def __init__(self, extradata: bytes) -> None:
         super().__init__()
         self._still: bool | None = None
-        self._header = b""
+        self._header = b""  # as the stream sends it; the container's copy may differ
         start = 4 if extradata[:1] == b"\x81" else 0
         for kind, payload in _units(extradata[start:]):
             if kind == _SEQUENCE:
                 self._sequence(payload)
+        self._header = b""
 
     def scan(self, data: bytes) -> None:
         """Take the next packet."""

@@ -133,14 +133,13 @@ class H264Scanner:
             )
         )
 
-    def pictures(self) -> list[Picture]:
+    def pictures(self, delay: int = 0) -> list[Picture]:
         """All packets taken."""
         found = []
         for access in self._access:
             access.order = access.epoch * _EPOCH + access.poc
         entry_order = -1
-        reordered = any(b.order < a.order for a, b in zip(self._access, self._access[1:], strict=False))
-        if reordered and not self._reorder_said:
+        if not self._reorder_said and _reordering([access.order for access in self._access]) > delay:
             # libavcodec then guesses the delay, and drops pictures while it guesses too little.
             raise HeaderError("pictures are reordered and the stream does not say how far")
         for i, access in enumerate(self._access):
@@ -152,10 +151,10 @@ class H264Scanner:
         return found
 
     def _self_contained(self, at: int) -> bool:
-        """True if what follows the recovery point at ``at`` names references by positions that only depend on what follows.
+        """True if the pictures after a recovery point have the references they would have had.
 
-        A decoder that starts there fills the list of references with stand-ins for the pictures before. They sort behind
-        the true ones; so the lists agree as far as no slice asks for more entries than there are pictures since.
+        A decoder that starts there fills the lists of references with stand-ins for the pictures before. They sort
+        behind the true ones; so the lists agree if no slice asks for more entries than there are pictures since.
         """
         start = self._access[at]
         since: list[int] = []
@@ -416,7 +415,7 @@ def _marking_resets(bits: Bits, idr: bool) -> bool:
 
 
 def _exact_recovery(unit: bytes) -> bool:
-    """True if an SEI unit says that decoding is exact from here on (D.1.8: no frames to wait for, exact, no broken link)."""
+    """True if an SEI unit says that decoding is exact from here on (D.1.8: no wait, exact, no broken link)."""
     data = unescape(unit[1:])
     at = 0
     while at + 2 < len(data):
@@ -435,6 +434,16 @@ def _exact_recovery(unit: bytes) -> bool:
             return bits.ue() == 0 and bits.flag() and not bits.flag()
         at += sizes[1]
     return False
+
+
+def _reordering(orders: list[int]) -> int:
+    """Most pictures that come before another in decode order and after it in output order."""
+    most = 0
+    window: list[int] = []
+    for order in orders:
+        most = max(most, sum(earlier > order for earlier in window))
+        window = [*window[-16:], order]
+    return most
 
 
 def _bounded(value: int, most: int) -> int:

@@ -86,11 +86,11 @@ class HevcScanner:
         access.sets = self._sets.complete(sent)
         self._access.append(access)
 
-    def pictures(self) -> list[Picture]:
+    def pictures(self, delay: int = 0) -> list[Picture]:
         """All packets taken."""
         highest = max((access.temporal for access in self._access), default=0)
         for access in self._access:
-            # A sub-layer non-reference picture may be referred to from higher sub-layers: only the highest one's is unused.
+            # A sub-layer non-reference picture may be referred to from higher sub-layers: only the highest's is unused.
             access.picture.droppable = access.nonreference and access.temporal == highest
             access.picture.entry &= access.sets or not self._sets.moving
         return [access.picture for access in self._access]
@@ -158,7 +158,7 @@ class HevcScanner:
 
 
 def parse_sps(unit: bytes) -> tuple[int, tuple[bool, int]]:
-    """Return the number of an SPS, whether planes are coded apart, and the width of slice_pic_order_cnt_lsb (7.3.2.2)."""
+    """Return the number of an SPS (7.3.2.2), whether planes are coded apart, the bits of slice_pic_order_cnt_lsb."""
     bits = Bits(unescape(unit[2:]))
     bits.u(4)
     layers = bits.u(3)

@@ -90,8 +90,8 @@ class Mpeg2Scanner(_Reordered):
 class Mpeg4Scanner(_Reordered):
     """Scanner of MPEG-4 part 2 packets: one coded rectangular frame each.
 
-    Decoding starts at the first packet only: which bugs of its encoder libavcodec works round is told by user data that may
-    come once.
+    Decoding starts at the first packet only: which bugs of its encoder libavcodec works round is told by user data that
+    may come once.
 
     Parameters
     ----------

@@ -50,8 +50,13 @@ class Scanner(Protocol):
             The headers do not say for certain what the packet shows.
         """
 
-    def pictures(self) -> list[Picture]:
+    def pictures(self, delay: int = 0) -> list[Picture]:
         """All packets taken, when the stream has ended.
+
+        Parameters
+        ----------
+        delay : int
+            Pictures that the decoder holds back from its start, so that it cannot show any too early.
 
         Raises
         ------
@@ -65,7 +70,7 @@ class PictureList:
 
     found: list[Picture] = field(default_factory=list)
 
-    def pictures(self) -> list[Picture]:
+    def pictures(self, delay: int = 0) -> list[Picture]:
         """All packets taken."""
         return self.found
 

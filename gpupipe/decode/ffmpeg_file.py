@@ -1,0 +1,269 @@
+"""Opening a local file with FFmpeg, choosing its stream, and reading that stream's facts."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import struct
+import threading
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+from av.container import InputContainer
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from gpupipe.decode.extent import shortfall
+from gpupipe.decode.facts import colour_of, orientation, siting_of, stream_block, transfer_name
+from gpupipe.errors import DecodeError, InputError, MissingInputError, NoVideoError, TruncatedError, UnsupportedError
+from gpupipe.types import StreamInfo
+
+_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,live_flv,asf,asf_o,ogg,ivf,nut,mxf,gxf,dv,m4v,"
+    "h261,h263,h264,hevc,vvc,obu,av1,mjpeg,vc1,vc1test,rm,wtv,gif,apng,yuv4mpegpipe,dirac,cavsvideo,avs2,avs3,nsv,amv,"
+    "bink,smk,roq,flic,vivo,film_cpk,mp3,wav,w64,flac,aac,ac3,eac3,aiff,au,caf,amr,ape,tta,wv,mpc,dts,truehd"
+)  # no playlists, no image sequences, nothing that opens another file
+_WHITELISTS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
+_MAX_PIXELS = str(1 << 28)
+_EXPLODE = ("hevc",)
+"""Codecs whose damage libavcodec neither raises nor flags unless told to; it changes no sound frame."""
+_GEN_PTS = 0x0001  # AVFMT_FLAG_GENPTS
+
+_log_lock = threading.Lock()
+logging.getLogger("libav").addHandler(logging.NullHandler())  # what FFmpeg says never goes to stderr
+
+
+class MediaFile:
+    """A file, its chosen video stream, and a codec.
+
+    Parameters
+    ----------
+    name : str
+        Path of the file.
+    stream : int, optional
+        Index in the container; default FFmpeg's best.
+
+    Attributes
+    ----------
+    container : av.container.InputContainer
+    stream : av.video.stream.VideoStream
+    info : StreamInfo
+    delay : int
+        Pictures that the codec holds back from its start.
+
+    Raises
+    ------
+    MissingInputError, NoVideoError, TruncatedError, UnsupportedError, DecodeError, InputError
+        See :func:`gpupipe.decode.open`.
+    """
+
+    container: InputContainer
+    stream: VideoStream
+
+    def __init__(self, name: str, stream: int | None) -> None:
+        self.name = name
+        _check(name)
+        self.container = _open(name)
+        self._closed = False
+        try:
+            self._number = _choose(self.container, stream, name)
+            self._attach()
+            self.delay = self.codec.reorder_depth
+            self.info = self._facts()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def codec(self) -> VideoCodecContext:
+        """Decoder of the stream."""
+        return self.stream.codec_context
+
+    def reopen(self) -> None:
+        """Begin again: the container at its start, the codec with no memory."""
+        self.container.close()
+        self.container = _open(self.name)
+        self._attach()
+
+    def again(self) -> MediaFile:
+        """The same stream of the same file, read apart from this one."""
+        other = object.__new__(MediaFile)
+        other.name, other._number, other.delay = self.name, self._number, self.delay
+        other.container = _open(self.name)
+        other._closed = False
+        other._attach()
+        other.info = self.info
+        return other
+
+    def close(self) -> None:
+        """Give the file back; may be called again."""
+        if not self._closed:
+            self._closed = True
+            self.container.close()
+
+    def __enter__(self) -> MediaFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def closed(self) -> bool:
+        """True after :meth:`close`."""
+        return self._closed
+
+    def _attach(self) -> None:
+        """Prepare a container that was just opened."""
+        # Timestamps that are missing must be seen to be missing.
+        self.container.flags &= ~_GEN_PTS
+        for other in self.container.streams:
+            if other.index != self._number:
+                other.discard = av.stream.Discard.all
+        stream = self.container.streams[self._number]
+        assert isinstance(stream, VideoStream)
+        self.stream = stream
+        codec = stream.codec_context
+        if codec is None:
+            raise UnsupportedError(
+                f"{self.name}: this FFmpeg has no decoder for video stream {self._number}. Convert the file first"
+            )
+        codec.thread_count = 1
+        codec.options = {"max_pixels": _MAX_PIXELS}
+        if codec.codec.canonical_name in _EXPLODE:
+            codec.options = {**codec.options, "err_detect": "explode"}
+
+    def _facts(self) -> StreamInfo:
+        stream, codec = self.stream, self.codec
+        name = codec.codec.canonical_name
+        layout = codec.pix_fmt
+        time_base = stream.time_base or Fraction(1)
+        duration = stream.duration * time_base if stream.duration else None
+        if duration is None and self.container.duration:
+            duration = Fraction(self.container.duration, av.time_base)
+        block = stream_block(_dump(self.container), self._number)
+        rotation, mirrored = self._peek_orientation() if "Display Matrix" in block else (0, False)
+        rate = stream.average_rate
+        components = codec.format.components if layout and codec.format else ()
+        siting = siting_of(block, layout, name)
+        return StreamInfo(
+            path=self.name,
+            stream=self._number,
+            container=self.container.format.name,
+            codec=name,
+            profile=codec.profile,
+            layout=layout,
+            height=codec.height,
+            width=codec.width,
+            rotation=rotation,
+            mirrored=mirrored,
+            fps=float(rate) if rate else None,
+            time_base=time_base,
+            start_seconds=float(stream.start_time * time_base) if stream.start_time is not None else None,
+            duration_seconds=float(duration) if duration else None,
+            colour=colour_of(layout or "", codec.colorspace, codec.color_range, siting, name),
+            transfer=transfer_name(codec.color_trc),
+            bits=components[0].bits if components else None,
+        )
+
+    def _peek_orientation(self) -> tuple[int, bool]:
+        """Orientation from the first frame: PyAV shows the display matrix of frames only."""
+        with _open(self.name) as container, suppress(av.FFmpegError):  # damage is for whoever wants its pictures
+            stream = container.streams[self._number]
+            stream.codec_context.thread_count = 1
+            for frame in container.decode(stream):
+                assert isinstance(frame, VideoFrame)
+                return orientation_of(frame) or (0, False)
+        return 0, False
+
+
+def orientation_of(frame: VideoFrame) -> tuple[int, bool] | None:
+    """Rotation and mirroring of a frame; None where it carries no display matrix."""
+    data: Any = frame.side_data
+    for i in range(len(data)):
+        if data[i].type.name == "DISPLAYMATRIX":
+            return orientation(struct.unpack("=9i", bytes(data[i])))
+    return None
+
+
+def _check(name: str) -> None:
+    try:
+        found = Path(name).stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        raise MissingInputError(f"{name!r}: there is no such file. Check the path") from error
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read: {error.strerror}. Check the path and its permissions") from error
+    if not stat.S_ISREG(found.st_mode):
+        kind = "a directory" if stat.S_ISDIR(found.st_mode) else "not a regular file"
+        raise MissingInputError(f"{name}: is {kind}; expected a video file")
+    if not found.st_size:
+        raise DecodeError(f"{name}: the file is empty (0 bytes). Copy or download it again")
+    if not os.access(name, os.R_OK):
+        raise InputError(f"{name}: permission denied. Make it readable")
+
+
+def _open(name: str) -> InputContainer:
+    try:
+        return av.open(
+            f"file:{name}",
+            mode="r",
+            options={"threads": "1", "max_pixels": _MAX_PIXELS},
+            container_options=_WHITELISTS,
+            metadata_errors="replace",
+        )
+    except av.FFmpegError as error:
+        short = shortfall(Path(name))
+        if short:
+            raise TruncatedError(f"{name}: the file ends early: {short}. Get the whole file", 0) from error
+        raise DecodeError(
+            f"{name}: FFmpeg cannot read it as a media file ({_why(name) or error.strerror}). Check that it is a video"
+        ) from error
+
+
+def _why(name: str) -> str:
+    """Open once more to hear what FFmpeg says about it."""
+    with _log_lock:
+        level = av.logging.get_level()
+        av.logging.set_level(av.logging.ERROR)
+        try:
+            with av.logging.Capture() as logs, suppress(av.FFmpegError):
+                av.open(f"file:{name}", mode="r", container_options=_WHITELISTS).close()
+        finally:
+            av.logging.set_level(level)
+    return "; ".join(message.strip() for _, _, message in logs[:2])
+
+
+def _dump(container: InputContainer) -> str:
+    """What FFmpeg prints of a file: the only place where PyAV shows chroma siting and a stream's side data."""
+    printer: Any = container
+    with _log_lock:
+        level = av.logging.get_level()
+        av.logging.set_level(av.logging.VERBOSE)
+        av.logging.set_libav_level(av.logging.VERBOSE)
+        try:
+            return str(printer.dumps_format())
+        finally:
+            av.logging.set_libav_level(av.logging.INFO)
+            av.logging.set_level(level)
+
+
+def _choose(container: InputContainer, stream: int | None, name: str) -> int:
+    """Index of the stream to decode."""
+    attached = av.stream.Disposition.attached_pic
+    videos = [s for s in container.streams.video if not s.disposition & attached]
+    if not videos:
+        kinds = ", ".join(sorted({s.type for s in container.streams})) or "none"
+        raise NoVideoError(f"{name}: no video stream; its streams: {kinds}. Give a file with moving pictures")
+    if stream is not None:
+        if all(s.index != stream for s in videos):
+            names = ", ".join(f"{s.index} ({s.codec_context.name if s.codec_context else '?'})" for s in videos)
+            raise NoVideoError(f"{name}: stream {stream} is no video stream; its video streams: {names}. Choose one")
+        return stream
+    best = container.streams.best("video")
+    if best is not None and not best.disposition & attached:
+        return best.index
+    return max(videos, key=lambda s: s.frames).index
