@@ -117,7 +117,8 @@ class _Session:
         self._exported = float("-inf")
 
     def run(self) -> Summary:
-        self._states = self._read_states()
+        with self._all_ledgers() as ledgers:
+            self._states = ledgers.states(self._plan.count)
         self._redo_changed()
         if (self._states[self._owned] == PENDING).any():
             self._claim.unmark()
@@ -132,25 +133,22 @@ class _Session:
             supervisor.run()
         return self._end(supervisor, workers)
 
-    def _read_states(self) -> np.ndarray:
-        ledgers = Ledgers(self._place.bookkeeping)
+    @contextmanager
+    def _all_ledgers(self) -> Iterator[Ledgers]:
+        ledgers = Ledgers(self._place.bookkeeping, self._claim.epoch)
         try:
-            return ledgers.states(self._plan.count)
+            yield ledgers
         finally:
             ledgers.close()
 
     def _redo_changed(self) -> None:
         """Failed items whose input is another file now (it was missing, or was mended) are pending again."""
-        ledgers = Ledgers(self._place.bookkeeping)
-        try:
-            changed = [
-                Outcome(failed.ordinal, PENDING, 0, epoch=self._claim.epoch)
-                for failed in ledgers.outcomes(FAILED)
-                if self._owned[failed.ordinal]
-                and failed.fingerprint != self._job.fingerprint(self._plan.item(failed.ordinal))
-            ]
-        finally:
-            ledgers.close()
+        changed = [
+            Outcome(failed.ordinal, PENDING, 0, epoch=self._claim.epoch)
+            for failed in self._outcomes(FAILED)
+            if self._owned[failed.ordinal]
+            and failed.fingerprint != self._job.fingerprint(self._plan.item(failed.ordinal))
+        ]
         if changed:
             self._ledger.commit(changed)
             self._states[[outcome.ordinal for outcome in changed]] = PENDING
@@ -201,12 +199,9 @@ class _Session:
             )
         return _summary(self._job, self._how, shown, workers, reasons, failures, complete, supervisor.stop_reason)
 
-    def _outcomes(self) -> Iterator[Outcome]:
-        ledgers = Ledgers(self._place.bookkeeping)
-        try:
-            yield from ledgers.outcomes()
-        finally:
-            ledgers.close()
+    def _outcomes(self, state: int | None = None) -> Iterator[Outcome]:
+        with self._all_ledgers() as ledgers:
+            yield from ledgers.outcomes(state)
 
     def _write_failures(self, path: Path) -> Counter[str]:
         """One JSON line a failed item, by ordinal; the file is there, and empty, where nothing failed."""
@@ -217,12 +212,8 @@ class _Session:
                 if outcome.state == FAILED:
                     if self._owned[outcome.ordinal]:
                         reasons[outcome.error] += 1
-                    yield (
-                        json.dumps(failure(self._job, self._plan, outcome), ensure_ascii=False).encode(
-                            errors="backslashreplace"
-                        )
-                        + b"\n"
-                    )
+                    text = json.dumps(failure(self._job, self._plan, outcome), ensure_ascii=False)
+                    yield text.encode(errors="backslashreplace") + b"\n"
 
         publish(path, lines())
         return reasons

@@ -13,9 +13,11 @@ Each such change is a new epoch (see ownership.py); of several rows for one item
 from __future__ import annotations
 
 import heapq
+import itertools
 import json
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -138,9 +140,11 @@ class Ledger:
         rows = self._db.execute("select state, error, count(*) from items group by state, error")
         return {(state, error): count for state, error, count in rows}
 
-    def states(self) -> Iterator[tuple[int, int, int]]:
-        """``(ordinal, state, epoch)`` of every row, by ordinal."""
-        yield from self._db.execute("select ordinal, state, epoch from items order by ordinal")
+    def states(self) -> np.ndarray:
+        """int64 [3, rows]: ordinal, state and epoch of every row."""
+        rows = self._db.execute("select ordinal, state, epoch from items")
+        flat = np.fromiter(itertools.chain.from_iterable(rows), dtype=np.int64)
+        return flat.reshape(-1, 3).T
 
     def outcomes(self, state: int | None = None) -> Iterator[Outcome]:
         """Every row, or those of one state, by ordinal."""
@@ -154,44 +158,51 @@ class Ledger:
 
 
 class Ledgers:
-    """All ledgers of an output, read as one."""
+    """All ledgers of an output, read as one.
 
-    def __init__(self, bookkeeping: Path) -> None:
+    Parameters
+    ----------
+    bookkeeping : Path
+        ``OUT/.gpupipe``.
+    epoch : int
+        The layout's epoch: in the first, 0, no item has rows in two ledgers.
+    """
+
+    def __init__(self, bookkeeping: Path, epoch: int) -> None:
         self.ledgers = [Ledger(path) for path in sorted(bookkeeping.glob("shard-*/ledger.db"))]
+        self._disjoint = epoch <= 0 or len(self.ledgers) == 1
 
     def counts(self) -> dict[tuple[int, str], int]:
         """Items by (state, error); pending items have no row and are not counted."""
-        if len(self.ledgers) == 1:
-            return self.ledgers[0].counts()
-        total: dict[tuple[int, str], int] = {}
-        for outcome in self.outcomes():
-            key = (outcome.state, outcome.error)
-            total[key] = total.get(key, 0) + 1
-        return total
+        total: Counter[tuple[int, str]] = Counter()
+        if self._disjoint:
+            for ledger in self.ledgers:
+                total.update(ledger.counts())
+        else:
+            total.update((outcome.state, outcome.error) for outcome in self.outcomes())
+        return dict(total)
 
     def states(self, count: int) -> np.ndarray:
         """uint8 [N], the state of every item."""
         states = np.zeros(count, dtype=np.uint8)
-        epochs = np.full(count, -1, dtype=np.int32) if len(self.ledgers) > 1 else None
+        epochs = np.full(count, -1, dtype=np.int32)
         for ledger in self.ledgers:
-            for ordinal, state, epoch in ledger.states():
-                if epochs is None:
-                    states[ordinal] = state
-                elif epoch >= epochs[ordinal]:
-                    states[ordinal], epochs[ordinal] = state, epoch
+            ordinals, there, epoch = ledger.states()
+            later = epoch >= epochs[ordinals]
+            states[ordinals[later]], epochs[ordinals[later]] = there[later], epoch[later]
         return states
 
     def outcomes(self, state: int | None = None) -> Iterator[Outcome]:
         """The outcome that counts, by ordinal; items without one are left out."""
-        # A lower epoch may not outlive a higher one of another state: merge all, then choose.
+        if self._disjoint:
+            yield from heapq.merge(*(ledger.outcomes(state) for ledger in self.ledgers), key=lambda o: o.ordinal)
+            return
+        # A row of an older epoch may have another state: merge all, choose, then filter.
         merged = heapq.merge(*(ledger.outcomes() for ledger in self.ledgers), key=lambda o: (o.ordinal, o.epoch))
-        last: Outcome | None = None
-        for outcome in merged:
-            if last is not None and last.ordinal != outcome.ordinal and state in (None, last.state):
+        for _, rows in itertools.groupby(merged, key=lambda o: o.ordinal):
+            *_, last = rows
+            if state in (None, last.state):
                 yield last
-            last = outcome
-        if last is not None and state in (None, last.state):
-            yield last
 
     def close(self) -> None:
         """Close them all."""

@@ -65,7 +65,7 @@ def status(out: Path) -> dict[str, Any]:
     if not plans.exists(bookkeeping):
         return {"output": str(out), "state": "planning" if running else "not planned", "running": running}
     plan = Plan(bookkeeping / "plan")
-    ledgers = Ledgers(bookkeeping)
+    ledgers = Ledgers(bookkeeping, ownership.read_layout(bookkeeping)["epoch"])
     try:
         counts = ledgers.counts()
         now = time.time()
