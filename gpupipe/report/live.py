@@ -100,12 +100,15 @@ class Display(Quiet):
         self._console.print(Text(text, style="yellow"))
 
     def _draw(self, shown: Snapshot) -> Group:
-        parts: list[Text | ProgressBar | Table] = [
-            Text(headline(shown, self._unit), style="bold", no_wrap=True),
+        bar = Table.grid()  # a bar alone ends no line
+        bar.add_row(
             ProgressBar(
-                total=max(1, shown.total), completed=shown.done + shown.failed, width=min(72, self._console.width)
-            ),
-        ]
+                total=max(1, shown.total),
+                completed=shown.done + shown.failed,
+                width=min(72, self._console.width),
+            )
+        )
+        parts: list[Text | Table] = [Text(headline(shown, self._unit), style="bold", no_wrap=True), bar]
         if shown.reasons:
             parts.append(Text("failed: " + reasons_line(shown.reasons), style="red"))
         if shown.stages:
