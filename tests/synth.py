@@ -1,12 +1,13 @@
 """Makes small clips whose frame number is in their pixels: every codec and container that PyAV can write.
 
-A picture is a 16-bit number in two rows of eight blocks (bright is 1), over a texture that moves. :func:`read_number` finds it
-again in RGB or luma, after any lossy codec at sane quality, at any size from about 64 x 48 on.
+A picture is a 16-bit number in two rows of eight blocks (bright is 1), over a texture that moves. :func:`read_number`
+finds it again in RGB or luma, after any lossy codec at sane quality, at any size from about 64 x 48 on.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -18,6 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 Pixels = npt.NDArray[np.uint8]
+
+os.environ.setdefault("SVT_LOG", "0")  # the AV1 encoder writes to stderr otherwise
 
 _BITS = 16
 _COLUMNS = 8
@@ -169,7 +172,10 @@ def encode(path: Path, clip: Clip, *more: Clip, audio: bool = False) -> Path:
 
 
 def _add_stream(container: Any, clip: Clip) -> Any:
-    stream = container.add_stream(clip.codec, rate=clip.rate, options=dict(clip.options))
+    options = dict(clip.options)
+    if clip.codec == "libx265":
+        options["x265-params"] = ":".join(filter(None, ("log-level=none", options.get("x265-params"))))
+    stream = container.add_stream(clip.codec, rate=clip.rate, options=options)
     stream.height, stream.width = clip.size
     stream.pix_fmt = clip.layout
     stream.codec_context.thread_count = 1
@@ -186,12 +192,30 @@ def _add_stream(container: Any, clip: Clip) -> Any:
 
 def _frame(clip: Clip, number: int) -> av.VideoFrame:
     frame = av.VideoFrame.from_ndarray(picture(clip.first + number, clip.size), format="rgb24")
-    if clip.layout != "rgb24":
+    if clip.layout == "pal8":
+        frame = _with_palette(picture(clip.first + number, clip.size))
+    elif clip.layout != "rgb24":
         frame = frame.reformat(format=clip.layout)
     if clip.pts is None:
         frame.pts, frame.time_base = number, 1 / clip.rate
     else:
         frame.pts, frame.time_base = clip.pts[number], Fraction(1, 1000)
+    return frame
+
+
+def _with_palette(image: Pixels) -> av.VideoFrame:
+    """Quantise to 6 x 6 x 6 colours."""
+    height, width = image.shape[:2]
+    frame = av.VideoFrame(width, height, "pal8")
+    steps = (image.astype(np.int32) + 25) // 51
+    index = (steps[..., 0] * 36 + steps[..., 1] * 6 + steps[..., 2]).astype(np.uint8)
+    stride = frame.planes[0].line_size
+    rows = np.zeros((height, stride), np.uint8)
+    rows[:, :width] = index
+    frame.planes[0].update(rows.tobytes())
+    colours = np.arange(256).clip(0, 215)
+    red, green, blue = colours // 36 * 51, colours // 6 % 6 * 51, colours % 6 * 51
+    frame.planes[1].update((0xFF000000 | red << 16 | green << 8 | blue).astype(np.uint32).tobytes())
     return frame
 
 

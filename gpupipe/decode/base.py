@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpupipe.decode.index import FrameIndex
-from gpupipe.errors import DecodeError, UsageError
+from gpupipe.errors import CorruptError, DecodeError, UsageError
 from gpupipe.types import StreamInfo, Surface
 
 Indices = Sequence[int] | npt.NDArray[np.integer]
@@ -150,6 +150,8 @@ class Decoder(ABC):
         """
         for last in (False, True):
             index = self.readable() if partial else self.index
+            if partial and not len(index):
+                raise CorruptError(f"{self.info.path}: no frame before the first fault can be read. Get it again", 0)
             indices = choice(index) if callable(choice) else choice
             positions: dict[int, list[int]] = {}
             for position, number in enumerate(indices):

@@ -1,0 +1,87 @@
+"""The FFmpeg backend."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from clips import PLANNED
+from contract import DecoderTests, Make, Media, number_of
+from synth import Clip, encode
+
+import gpupipe.decode
+from gpupipe.decode.base import Decoder, IndexMismatch
+from gpupipe.decode.ffmpeg import FFmpegDecoder
+from gpupipe.decode.index import FrameIndex
+from gpupipe.errors import NoVideoError, UsageError
+
+
+class TestFfmpeg(DecoderTests):
+    @staticmethod
+    def open(path: Path, **more: Any) -> Decoder:
+        return FFmpegDecoder(path, **more)
+
+    def test_public_door(self, make: Make) -> None:
+        with gpupipe.decode.open(make(PLANNED["h264"])) as decoder:
+            assert decoder.backend == "ffmpeg"
+            assert len(decoder) == 60
+        with pytest.raises(UsageError, match="expected one of"):
+            gpupipe.decode.open("x", backend="magic")
+        with pytest.raises(UsageError, match="closed"):
+            list(decoder.frames([1]))
+
+    def test_import_is_lazy(self) -> None:
+        code = "import sys, gpupipe.decode; sys.exit('av' in sys.modules)"
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+    def test_quiet(self, media: Media, capfd: pytest.CaptureFixture[str]) -> None:
+        with self.open(media("corrupted_decode_error_at_28_of_50.mp4")) as decoder:
+            decoder.readable()
+        assert capfd.readouterr() == ("", "")
+
+    def test_skips_and_seeks(self, make: Make) -> None:
+        with self.open(make(PLANNED["h264 pyramid"])) as decoder:
+            list(decoder.frames([50]))
+            assert decoder.stats.packets < 24
+            assert decoder.stats.decoded < decoder.stats.packets
+            assert decoder.stats.skipped == decoder.stats.packets - decoder.stats.decoded
+
+    def test_wrong_index_is_noticed(self, make: Make) -> None:
+        """Whatever made the index wrong: reading notices, counts, and asks again."""
+        with FFmpegDecoder(make(PLANNED["h264 no b"])) as decoder:
+            index = decoder.index
+            assert index.packet is not None
+            wrong = np.arange(60) != 20
+            decoder._index = FrameIndex(index.pts[wrong], index.time_base, True, index.packet[wrong])
+            with pytest.raises(IndexMismatch):
+                list(decoder.frames([30]))
+            assert not decoder.index.exact
+            assert len(decoder.index) == 60
+            decoder._index = FrameIndex(index.pts[wrong], index.time_base, True, index.packet[wrong])
+            found: dict[int, int] = {}
+            chosen = decoder.read(lambda i: [len(i) - 1, 5], lambda p, s: found.update({p: number_of(s)}))
+            assert list(chosen) == [59, 5]
+            assert found == {0: 59, 1: 5}
+
+    def test_cover_is_no_video(self, tmp_path: Path) -> None:
+        path = tmp_path / "song.mp4"
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("mjpeg", rate=1)
+            stream.height, stream.width, stream.pix_fmt = 96, 128, "yuvj420p"
+            stream.disposition = av.stream.Disposition.attached_pic
+            container.mux(stream.encode(av.VideoFrame(128, 96, "yuvj420p")))
+            container.mux(stream.encode(None))
+        with pytest.raises(NoVideoError, match="no video stream"):
+            self.open(path)
+
+    def test_counts_only_once(self, tmp_path: Path) -> None:
+        path = encode(tmp_path / "a.mkv", Clip("ffv1", "mkv", count=10))
+        with self.open(path) as decoder:
+            assert len(decoder) == 10
+            assert decoder.index is decoder.index
+            assert decoder.stats.decoded == 10
