@@ -1,0 +1,69 @@
+# make demo     a virtual environment, the package, a few clips, and `gpupipe clips` on them
+# make test     the same environment with the development tools; linters, types and the whole test suite
+# make lint     ruff and mypy alone
+# make clean    remove what was built; make distclean also removes .venv and demo/
+#
+# PYTHON=python3.12 chooses the interpreter of a new .venv, DIR=folder where the demo goes.
+
+PYTHON ?= python3
+DIR ?= demo
+
+PY := .venv/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check -q
+SOURCES := pyproject.toml setup.py $(wildcard csrc/*.h csrc/*.pyx) $(filter-out csrc/_native.cpp,$(wildcard csrc/*.cpp))
+
+define CHECK
+import os, shutil, sys, sysconfig
+asked = sys.argv[1]
+if sys.version_info < (3, 11):
+    sys.exit("gpupipe needs Python 3.11 or newer; %s is %s. Name one: make PYTHON=python3.12 ..." % (asked, sys.version.split()[0]))
+try:
+    import ensurepip, venv
+except ImportError:
+    sys.exit("%s cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv" % asked)
+compiler = (os.environ.get("CXX") or sysconfig.get_config_var("CXX") or "c++").split()[0]
+if not shutil.which(compiler):
+    sys.exit("no C++ compiler: %s is not found. On Debian and Ubuntu: apt-get install g++; or set CXX." % compiler)
+if not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")):
+    sys.exit("%s has no C headers (Python.h). On Debian and Ubuntu: apt-get install python3-dev" % asked)
+endef
+export CHECK
+
+.PHONY: help demo test lint clean distclean
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
+
+demo: .venv/.gpupipe
+	@$(PY) -m gpupipe.demo "$(DIR)"
+
+test: lint
+	$(PY) -m pytest
+
+lint: .venv/.gpupipe-dev
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+# A Python change needs no new installation (it is editable); a change of the sources below builds the extension anew.
+.venv/.gpupipe: $(SOURCES) | .venv/.made
+	@echo "Installing gpupipe into .venv and building its extension ..."
+	$(PIP) install -e .
+	@touch $@
+
+.venv/.gpupipe-dev: $(SOURCES) | .venv/.made
+	@echo "Installing gpupipe and the development tools into .venv and building the extension ..."
+	$(PIP) install -e '.[dev]'
+	@touch .venv/.gpupipe $@
+
+# A .venv that is there and works is taken as it is.
+.venv/.made:
+	@$(PYTHON) -c "$$CHECK" "$(PYTHON)"
+	@$(PY) -m pip --version >/dev/null 2>&1 || { echo "Making .venv ..."; $(PYTHON) -m venv .venv; }
+	@touch $@
+
+clean:
+	rm -rf build dist *.egg-info csrc/_native.cpp gpupipe/_native*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -f .venv/.gpupipe .venv/.gpupipe-dev
+
+distclean: clean
+	rm -rf .venv demo
