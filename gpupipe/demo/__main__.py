@@ -82,14 +82,16 @@ def _say_where(dataset: Path, sheet: Path, failures: list[dict[str, Any]]) -> No
     for clip, folder in zip(CLIPS, _samples(dataset), strict=True):
         _say(f"            {clip.vid:8} {clip.about}{'' if folder.exists() else ' (failed, as planned)'}")
     _say("          Portrait or not, every frame is 160 x 256 unless --frame-height and --frame-width say otherwise.")
-    first = _samples(dataset)[0]
-    _say(f"A sample  {first}: {', '.join(sorted(path.name for path in first.iterdir()))}")
+    first = next(filter(Path.exists, _samples(dataset)), None)
+    if first is not None:
+        _say(f"A sample  {first}: {', '.join(sorted(path.name for path in first.iterdir()))}")
     _say(f"Splits    {dataset / 'dataset_info.json'}")
     _say(f"Failures  {dataset / 'failed.jsonl'}:")
     for failure in failures:
         _say(f"            {failure['id']}: {failure['message']}")
     _say("          That clip was cut off on purpose: a bad file costs itself, is named, and stops nothing else.")
-    _say(f"Again     the same command finds all of it done; gpupipe status {shlex.quote(str(dataset))}")
+    command = Path(sys.prefix, "bin", "gpupipe")
+    _say(f"Status    {shlex.join([str(command), 'status', str(dataset)])}")
 
 
 def _say(line: str) -> None:

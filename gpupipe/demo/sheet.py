@@ -30,8 +30,7 @@ def contact_sheet(clips: Sequence[Picture | None], columns: int = 8) -> Picture:
     -------
     uint8 [H', W', 3]
     """
-    shape = next(clip.shape[1:3] for clip in clips if clip is not None)
-    height, width = shape
+    height, width = next((clip.shape[1:3] for clip in clips if clip is not None), (160, 256))
     sheet = np.full((len(clips) * (height + _GAP) + _GAP, columns * (width + _GAP) + _GAP, 3), _PAPER, dtype=np.uint8)
     for row, clip in enumerate(clips):
         frames = _crossed_out(height, width)[None] if clip is None else clip
