@@ -350,7 +350,9 @@ class Supervisor:
             self._idle_deaths += 1
             if self._idle_deaths >= IDLE_DEATHS_ALLOWED:
                 tail = member.log.read_text(errors="replace")[-2000:].strip()
-                raise StoppedError(f"workers die without an item in hand ({_death(status)}); {member.log} ends:\n{tail}")
+                raise StoppedError(
+                    f"workers die without an item in hand ({_death(status)}); {member.log} ends:\n{tail}"
+                )
 
     def _suspect(self, position: int, beat: Beat, status: int, killed_for_memory: bool) -> None:
         self._crashes[position] += 1

@@ -14,6 +14,7 @@ from typing import Any
 
 import av
 from av.container import InputContainer
+from av.sidedata.sidedata import SideDataContainer
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -183,7 +184,11 @@ class MediaFile:
 
 def orientation_of(frame: VideoFrame) -> tuple[int, bool] | None:
     """Rotation and mirroring of a frame; None where it carries no display matrix."""
-    data: Any = frame.side_data
+    try:
+        # Not frame.side_data: that refers back to the frame, and the picture's memory then waits for the cycle collector.
+        data: Any = SideDataContainer(frame)  # type: ignore[call-arg]
+    except ValueError:  # PyAV gives up on all of it where it does not know the kind of one (EXIF, view ids)
+        return (90 * round(-frame.rotation / 90) % 360, False) if frame.rotation else None
     for i in range(len(data)):
         if data[i].type.name == "DISPLAYMATRIX":
             return orientation(struct.unpack("=9i", bytes(data[i])))
@@ -216,12 +221,17 @@ def _open(name: str) -> InputContainer:
             metadata_errors="replace",
         )
     except av.FFmpegError as error:
-        short = shortfall(Path(name))
-        if short:
-            raise TruncatedError(f"{name}: the file ends early: {short}. Get the whole file", 0) from error
+        _refuse_short(name)
         raise DecodeError(
             f"{name}: FFmpeg cannot read it as a media file ({_why(name) or error.strerror}). Check that it is a video"
         ) from error
+
+
+def _refuse_short(name: str) -> None:
+    """Say of a file that gives nothing that it ends early, if it does."""
+    short = shortfall(Path(name))
+    if short:
+        raise TruncatedError(f"{name}: the file ends early: {short}. Get the whole file", 0)
 
 
 def _why(name: str) -> str:
@@ -256,6 +266,7 @@ def _choose(container: InputContainer, stream: int | None, name: str) -> int:
     attached = av.stream.Disposition.attached_pic
     videos = [s for s in container.streams.video if not s.disposition & attached]
     if not videos:
+        _refuse_short(name)
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "none"
         raise NoVideoError(f"{name}: no video stream; its streams: {kinds}. Give a file with moving pictures")
     if stream is not None:

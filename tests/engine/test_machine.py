@@ -40,9 +40,7 @@ def test_no_quota(tmp_path):
 
 def test_hyper_threads_of_one_core_count_once(tmp_path):
     cpus = os.sched_getaffinity(0)
-    root = fake(
-        tmp_path, {f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list": "0-127\n" for cpu in cpus}
-    )
+    root = fake(tmp_path, {f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list": "0-127\n" for cpu in cpus})
     assert usable_cores(root) == 1
 
 

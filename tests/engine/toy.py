@@ -102,7 +102,9 @@ class ToyJob:
             rows["valid"][...] = True
         data = rows["payload"].tobytes() * 20
         files = {"bin": [data], "json": [json.dumps({"n": work.ordinal}).encode()]}
-        return Completion(work, Sample(self.blob_name(work.ordinal, word), rows, lambda: files), record=str(work.ordinal))
+        return Completion(
+            work, Sample(self.blob_name(work.ordinal, word), rows, lambda: files), record=str(work.ordinal)
+        )
 
     def finish(self, dataset):
         done = [outcome.ordinal for outcome in dataset.outcomes() if outcome.state == 1]
