@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -346,3 +348,24 @@ print("untouched")
 def test_nothing_outside_the_buffers_is_touched():
     done = subprocess.run([sys.executable, "-c", GUARDED], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "untouched", f"exit {done.returncode}: {done.stderr[-500:]}"
+
+
+def test_the_arithmetic_compiles_as_cuda_too(tmp_path):
+    """One header for both devices: nvcc takes it inside a kernel, where there is an nvcc."""
+    if shutil.which("nvcc") is None:
+        pytest.skip("no nvcc on this machine")
+    source = tmp_path / "kernel.cu"
+    source.write_text(
+        '#include "plane.h"\n'
+        "using namespace gpupipe;\n"
+        "__global__ void kernel(const int32_t* c, int32_t* sums, uint8_t* out) {\n"
+        "  int32_t y = horizontal_round(vertical_round(sums[0], 8) * 16384 + sample_code(sums[1], 6, 10));\n"
+        "  out[0] = colour_channel(c, c[3], y, y, y);\n"
+        "  Placement at = place(4, 6, 90, true);\n"
+        "  out[1] = static_cast<uint8_t>(at.origin);\n"
+        "}\n"
+    )
+    csrc = Path(__file__).parents[1] / "csrc"
+    command = ["nvcc", "-std=c++17", "-Werror", "all-warnings", "-I", str(csrc), "-c", str(source)]
+    done = subprocess.run([*command, "-o", str(tmp_path / "kernel.o")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
