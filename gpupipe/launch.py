@@ -24,10 +24,11 @@ from gpupipe.ledger import DONE, FAILED, PENDING, Ledger, Ledgers, Outcome
 from gpupipe.machine import usable_cores
 from gpupipe.ownership import Ownership
 from gpupipe.plan import BOOKKEEPING, Plan, PlanWriter
+from gpupipe.progress import Reporter, Snapshot
 from gpupipe.sinks.base import Place, Sink
 from gpupipe.sinks.files import output_errors, publish, remove_tree
 from gpupipe.summary import EXIT_DONE, EXIT_FAILED_ITEMS, EXIT_INTERRUPTED, Summary, bottleneck
-from gpupipe.supervisor import Reporter, Snapshot, Supervisor
+from gpupipe.supervisor import Supervisor
 
 INTERRUPTED = "interrupted"
 _CHECKPOINT_SECONDS = 5.0

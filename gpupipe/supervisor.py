@@ -8,15 +8,10 @@ from __future__ import annotations
 import os
 import selectors
 import signal
-import socket
-import subprocess
-import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -25,11 +20,12 @@ from gpupipe.job import Job
 from gpupipe.leases import Leases
 from gpupipe.ledger import DONE, FAILED, PENDING, Ledger, Outcome
 from gpupipe.machine import oom_kills
+from gpupipe.member import Member, death
 from gpupipe.plan import Plan
-from gpupipe.pulse import Beat, Pulse
+from gpupipe.progress import Reporter, Snapshot
+from gpupipe.pulse import Beat
 from gpupipe.sinks.base import Place, Sink
 from gpupipe.sinks.files import BatchSync
-from gpupipe.wire import Wire
 
 COMMIT_SECONDS = 1.0
 COMMIT_ITEMS = 5000
@@ -37,63 +33,6 @@ LEASES_AHEAD = 2  # one at work, one waiting, so that no worker idles for a mess
 CRASHES_ALLOWED = 1  # a suspect is tried once more, alone
 IDLE_DEATHS_ALLOWED = 3  # in a row, no item finished between them
 _TICK_SECONDS = 0.2
-
-
-@dataclass
-class Snapshot:
-    """The state of a run, for displays; plain values."""
-
-    total: int
-    earlier: int = 0
-    done: int = 0
-    failed: int = 0
-    seconds: float = 0.0
-    rate: float = 0.0
-    reasons: Counter[str] = field(default_factory=Counter)
-    stages: dict[str, float] = field(default_factory=dict)
-    workers: list[tuple[int, Beat]] = field(default_factory=list)
-    cpu_seconds: float = 0.0
-
-    @property
-    def left(self) -> int:
-        """Items without an outcome."""
-        return self.total - self.done - self.failed
-
-    @property
-    def eta_seconds(self) -> float | None:
-        """Seconds to the end at the present rate; None where there is no rate yet."""
-        return self.left / self.rate if self.rate > 0 else None
-
-
-class Reporter(Protocol):
-    """Shows a run to a person."""
-
-    def update(self, snapshot: Snapshot) -> None:
-        """Called a few times a second."""
-
-    def notice(self, text: str) -> None:
-        """A line worth keeping."""
-
-
-@dataclass(eq=False)
-class _Member:
-    """One worker process as its supervisor sees it."""
-
-    number: int
-    process: subprocess.Popen[bytes]
-    wire: Wire
-    pulse: Pulse
-    log: Path
-    outstanding: set[int] = field(default_factory=set)  # positions leased and not completed
-    leases: deque[set[int]] = field(default_factory=deque)
-    stopping: bool = False
-    alone: bool = False  # holds a suspect: gets no second lease
-    cpu_seconds: float = 0.0
-    completed: int = 0
-    since: float = field(default_factory=time.monotonic)
-
-    def rate(self) -> float:
-        return self.completed / max(time.monotonic() - self.since, 1e-3)
 
 
 class Supervisor:
@@ -142,7 +81,7 @@ class Supervisor:
         shard_of = np.arange(plan.count) // place.shard_size
         self._pending_in_shard = np.bincount(shard_of[pending], minlength=place.shards)
         self._owned_shards = np.unique(shard_of[owned])
-        self._members: dict[int, _Member] = {}
+        self._members: dict[int, Member] = {}
         self._selector = selectors.DefaultSelector()
         self._sync = BatchSync(place.out)
         self._batch: list[Outcome] = []
@@ -176,6 +115,8 @@ class Supervisor:
             for shard in self._owned_shards:
                 self._publish_if_complete(int(shard))
             while self._leases.left or self._members:
+                if self.stop_reason:
+                    self._stop()
                 self._staff()
                 for key, _ in self._selector.select(_TICK_SECONDS):
                     self._hear(key.data)
@@ -194,73 +135,43 @@ class Supervisor:
             self._sync.close()
 
     def stop(self, reason: str) -> None:
-        """Let every worker finish the item in hand, then end."""
+        """Ask that every worker finishes the item in hand and the run then ends; may be called by a signal handler."""
         self.stop_reason = self.stop_reason or reason
+
+    def _stop(self) -> None:
         self._leases.clear()
         for member in self._members.values():
-            self._dismiss(member)
+            member.dismiss()
 
     def _staff(self) -> None:
         """Keep as many workers as there is work for, and each supplied."""
         free = set(range(self._wanted)) - self._members.keys()
         for number in sorted(free):
             if self._leases.left and len(self._members) < self._wanted:
-                self._spawn(number)
+                member = Member.spawn(number, self._setup, self._place.staging.parent)
+                self._members[number] = member
+                self._selector.register(member.wire, selectors.EVENT_READ, member)
         for member in list(self._members.values()):
             self._supply(member)
 
-    def _spawn(self, number: int) -> None:
-        ours, theirs = socket.socketpair()
-        pulse = Pulse()
-        log = self._place.staging.parent / f"worker-{number}.log"
-        # The package's own place goes last on the path: a source tree that is run in place is found from anywhere.
-        home = str(Path(__file__).parents[1])
-        environment = dict(os.environ, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), home]))
-        arguments = [str(theirs.fileno()), str(pulse.fd), str(os.getpid())]
-        with log.open("wb") as errors:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "gpupipe.worker", *arguments],
-                pass_fds=(theirs.fileno(), pulse.fd),
-                stdin=subprocess.DEVNULL,
-                stdout=errors,
-                stderr=errors,
-                env=environment,
-            )
-        theirs.close()
-        member = _Member(number, process, Wire(ours), pulse, log)
-        self._members[number] = member
-        self._selector.register(member.wire, selectors.EVENT_READ, member)
-        member.wire.send({"setup": {**self._setup, "number": number}})
-
-    def _supply(self, member: _Member) -> None:
+    def _supply(self, member: Member) -> None:
         if member.stopping:
             return
         while len(member.leases) < LEASES_AHEAD and not member.alone:
             lease = self._leases.take(self._wanted, member.rate())
             if lease is None:
                 break
-            start, stop = lease
-            member.alone = start in self._crashes
-            positions = set(range(start, stop))
-            member.outstanding |= positions
-            member.leases.append(positions)
-            member.wire.send({"lease": [start, stop]})
+            member.lease(*lease, alone=lease[0] in self._crashes)
         if not member.leases and not self._leases.left and not self._others_busy(member):
-            self._dismiss(member)
+            member.dismiss()
 
-    def _others_busy(self, member: _Member) -> bool:
+    def _others_busy(self, member: Member) -> bool:
         # While others still hold leases one of them may die and give work back.
         return any(other.outstanding for other in self._members.values() if other is not member)
 
-    def _dismiss(self, member: _Member) -> None:
-        if not member.stopping:
-            member.stopping = True
-            member.wire.send({"lease": None})
-
     # ---- what workers say
 
-    def _hear(self, member: _Member) -> None:
+    def _hear(self, member: Member) -> None:
         for message in member.wire.receive():
             if "fatal" in message:
                 raise StoppedError(message["fatal"])
@@ -274,17 +185,11 @@ class Supervisor:
         if member.wire.closed:
             self._bury(member)
 
-    def _complete(self, member: _Member, row: list[Any]) -> None:
+    def _complete(self, member: Member, row: list[Any]) -> None:
         ordinal, state, seconds, backend, fingerprint, checksum, nbytes, stage, error, message, record = row
         position = self._position(ordinal)
-        member.outstanding.discard(position)
-        member.completed += 1
+        member.complete(position)
         self._idle_deaths = 0
-        for lease in member.leases:
-            lease.discard(position)
-        while member.leases and not member.leases[0]:
-            member.leases.popleft()
-            member.alone = False
         outcome = Outcome(
             ordinal,
             state,
@@ -319,13 +224,11 @@ class Supervisor:
 
     # ---- deaths
 
-    def _bury(self, member: _Member) -> None:
+    def _bury(self, member: Member) -> None:
         """Reap a dead worker, then give its items back: never before, or two processes could write one row."""
         self._selector.unregister(member.wire)
-        member.process.kill()
-        status = member.process.wait()
+        status = member.reap()
         beat = member.pulse.read()
-        member.wire.close()
         member.pulse.close()
         del self._members[member.number]
         oom, self._oom = self._oom, oom_kills()
@@ -343,16 +246,12 @@ class Supervisor:
             self._leases.give_back(back)
         if status == 0 and not member.outstanding:
             return
-        self._reporter.notice(
-            f"worker {member.number} died ({_death(status)}), {len(member.outstanding)} items go back"
-        )
+        self._reporter.notice(f"worker {member.number} died ({death(status)}), {len(member.outstanding)} items go back")
         if suspect is None and not innocent:
             self._idle_deaths += 1
             if self._idle_deaths >= IDLE_DEATHS_ALLOWED:
                 tail = member.log.read_text(errors="replace")[-2000:].strip()
-                raise StoppedError(
-                    f"workers die without an item in hand ({_death(status)}); {member.log} ends:\n{tail}"
-                )
+                raise StoppedError(f"workers die without an item in hand ({death(status)}); {member.log} ends:\n{tail}")
 
     def _suspect(self, position: int, beat: Beat, status: int, killed_for_memory: bool) -> None:
         self._crashes[position] += 1
@@ -363,7 +262,7 @@ class Supervisor:
         ordinal = self._plan.ordinal(position)
         item = self._plan.item(ordinal)
         self._sink.void(ordinal, self._job.blob_name(ordinal, item))
-        why = "the machine ran out of memory" if killed_for_memory else _death(status)
+        why = "the machine ran out of memory" if killed_for_memory else death(status)
         message = (
             f"the worker died twice on this item ({why}) in stage {beat.stage or 'unknown'}; it was tried alone. "
             "The file is likely to crash its decoder: keep it out, or report it."
@@ -387,8 +286,7 @@ class Supervisor:
         for member in self._members.values():
             member.process.kill()
         for member in self._members.values():
-            member.process.wait()
-            member.wire.close()
+            member.reap()
             member.pulse.close()
         self._members.clear()
 
@@ -454,12 +352,3 @@ class Supervisor:
         shown.rate = (shown.done + shown.failed - count) / (now - then) if now > then else 0.0
         shown.workers = [(member.number, member.pulse.read()) for member in self._members.values()]
         self._reporter.update(shown)
-
-
-def _death(status: int) -> str:
-    if status >= 0:
-        return f"exit status {status}"
-    try:
-        return f"signal {signal.Signals(-status).name}"
-    except ValueError:
-        return f"signal {-status}"

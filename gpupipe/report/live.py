@@ -14,8 +14,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from gpupipe.progress import Snapshot
 from gpupipe.pulse import Beat
-from gpupipe.supervisor import Snapshot
 
 _LINE_SECONDS = 10.0
 _WORKERS_SHOWN = 16

@@ -1,0 +1,124 @@
+"""A worker process as its supervisor sees it: started, supplied with leases, dismissed, reaped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gpupipe.pulse import Pulse
+from gpupipe.wire import Wire
+
+
+@dataclass(eq=False)
+class Member:
+    """One worker process and what it holds.
+
+    Attributes
+    ----------
+    number : int
+    process : subprocess.Popen
+    wire : Wire
+    pulse : Pulse
+    log : Path
+        What the process writes to its standard streams.
+    outstanding : set of int
+        Positions leased to it and not completed.
+    leases : deque of set of int
+        The same, by lease.
+    stopping : bool
+        It was told to end.
+    alone : bool
+        It holds a suspect, and gets no second lease.
+    cpu_seconds : float
+        CPU time it said it used.
+    """
+
+    number: int
+    process: subprocess.Popen[bytes]
+    wire: Wire
+    pulse: Pulse
+    log: Path
+    outstanding: set[int] = field(default_factory=set)
+    leases: deque[set[int]] = field(default_factory=deque)
+    stopping: bool = False
+    alone: bool = False
+    cpu_seconds: float = 0.0
+    completed: int = 0
+    since: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def spawn(cls, number: int, setup: dict[str, Any], folder: Path) -> Member:
+        """Start a worker and tell it what it is to do; its log goes to `folder`."""
+        ours, theirs = socket.socketpair()
+        pulse = Pulse()
+        log = folder / f"worker-{number}.log"
+        # The package's own place goes last on the path: a source tree that is run in place is found from anywhere.
+        home = str(Path(__file__).parents[1])
+        environment = dict(os.environ, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), home]))
+        with log.open("wb") as errors:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "gpupipe.worker", str(theirs.fileno()), str(pulse.fd), str(os.getpid())],
+                pass_fds=(theirs.fileno(), pulse.fd),
+                stdin=subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+                env=environment,
+            )
+        theirs.close()
+        member = cls(number, process, Wire(ours), pulse, log)
+        member.wire.send({"setup": {**setup, "number": number}})
+        return member
+
+    def rate(self) -> float:
+        """Items a second since it was started."""
+        return self.completed / max(time.monotonic() - self.since, 1e-3)
+
+    def lease(self, start: int, stop: int, alone: bool) -> None:
+        """Hand it the positions from `start` up to `stop`."""
+        positions = set(range(start, stop))
+        self.outstanding |= positions
+        self.leases.append(positions)
+        self.alone = alone
+        self.wire.send({"lease": [start, stop]})
+
+    def complete(self, position: int) -> None:
+        """Take note that it is done with a position."""
+        self.outstanding.discard(position)
+        self.completed += 1
+        for lease in self.leases:
+            lease.discard(position)
+        while self.leases and not self.leases[0]:
+            self.leases.popleft()
+            self.alone = False
+
+    def dismiss(self) -> None:
+        """Let it finish the item in hand and end."""
+        if not self.stopping:
+            self.stopping = True
+            self.wire.send({"lease": None})
+
+    def reap(self) -> int:
+        """End the process if it has not ended, wait for it, return its status; only its pulse can still be read."""
+        self.process.kill()
+        status = self.process.wait()
+        self.wire.close()
+        return status
+
+
+def death(status: int) -> str:
+    """How a process ended, in words."""
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return f"signal {signal.Signals(-status).name}"
+    except ValueError:
+        return f"signal {-status}"
