@@ -32,6 +32,10 @@ Event = tuple[VideoFrame | None, int, str | None]
 """A frame that came out, the packet that was fed last, and the fault that either shows."""
 
 
+class _Number(int):
+    """Number of a packet, as it travels through the codec to its frame; PyAV tells such objects apart by identity."""
+
+
 class FFmpegDecoder(Decoder):
     """A video stream decoded by FFmpeg.
 
@@ -114,6 +118,7 @@ class FFmpegDecoder(Decoder):
                 count,
             )
         wanted = checked(indices, len(index), self._name)
+        index = self._any_index()  # of all that may come out, not only of what is readable
         strict = strict and not partial
         self._turn += 1
         if strict or (wanted and not index.exact):
@@ -140,10 +145,25 @@ class FFmpegDecoder(Decoder):
             try:
                 if source.reason is not None:
                     raise HeaderError(source.reason)
-                self._index = exact_index(source.table, self.info.time_base, source.fault)
+                index = exact_index(source.table, self.info.time_base, source.fault)
+                if source.doubt is not None and not self._really_broken(index):
+                    raise HeaderError(source.doubt)
+                self._index = index
             except HeaderError as error:
                 self._index = self._count(str(error), source.fault)
         return self._index
+
+    def _really_broken(self, index: FrameIndex) -> bool:
+        """True if no packet whose headers could not be read decodes to a sound picture."""
+        table = self._packets().table
+        entries = np.flatnonzero(table.entry)
+        for broken in np.flatnonzero(table.broken).tolist():
+            start = int(entries[np.searchsorted(entries, broken) - 1])
+            self._restart(table.restarts)
+            for frame, _, fault in self._execute(Run(start, broken + 1), None):
+                if frame is not None and fault is None and frame.pts == table.pts[broken]:
+                    return False
+        return True
 
     def _count(self, reason: str, fault: str | None) -> FrameIndex:
         """Make the index by decoding everything, on and on behind any fault."""
@@ -169,38 +189,25 @@ class FFmpegDecoder(Decoder):
         )
 
     def _count_readable(self, index: FrameIndex) -> int:
-        """Pictures before the first fault, in presentation order."""
-        whole = index.fault is None  # else what the decoder still holds back may follow pictures that are lost
-        events = self._everything(drain=whole)
-        if index.packet is None:
-            count = 0
-            for frame, _, fault in events:
-                if fault:
-                    break
-                count += frame is not None
-            return count
-        seen: set[int] = set()
+        """Pictures that come out before the first fault, and that come from packets before the damaged one."""
+        sources: list[int] = []
         damaged = len(self._packets().table)
-        for frame, packet, fault in events:
-            number = index.number(frame.pts) if frame is not None else None
+        # Where the file ends early, what the decoder holds back may follow pictures that are lost.
+        for frame, packet, fault in self._everything(drain=index.fault is None):
+            source = packet
+            if frame is not None:
+                number = index.number(frame.pts)
+                if index.packet is None:
+                    source = frame.opaque if isinstance(frame.opaque, _Number) else packet
+                elif number != len(sources):
+                    break
+                else:
+                    source = int(index.packet[number])
             if fault:
-                damaged = packet if number is None else int(index.packet[number])
+                damaged = source
                 break
-            if number is not None:
-                seen.add(number)
-        events.close()
-        if whole and damaged < len(self._packets().table):
-            # What is held back came before the damage, and the index knows its place.
-            for frame, _, fault in self._drain(damaged):
-                number = index.number(frame.pts) if frame is not None else None
-                if number is not None:
-                    seen.add(number)
-                    if fault:
-                        damaged = min(damaged, int(index.packet[number]))
-        for number in range(len(index)):
-            if number not in seen or index.packet[number] >= damaged:
-                return number
-        return len(index)
+            sources.append(source)
+        return next((i for i, source in enumerate(sources) if source >= damaged), len(sources))
 
     # -- decoding ----------------------------------------------------------------------------------------------------
 
@@ -217,12 +224,13 @@ class FFmpegDecoder(Decoder):
         run = Run(0, len(self._packets().table))
         self._fresh()
         self._used = True
-        yield from self._execute(run, None, drain)
+        yield from self._execute(run, None, drain, trace=True)
 
-    def _execute(self, run: Run, skippable: Bools | None, drain: bool = True) -> Generator[Event]:
+    def _execute(self, run: Run, skippable: Bools | None, drain: bool = True, trace: bool = False) -> Generator[Event]:
         """Feed a run of packets; those that are skippable only as far as their headers."""
         codec, stats = self._media.codec, self.stats
         codec.open(strict=False)
+        codec.copy_opaque = trace
         number = run.start
         for number, packet in self._packets().feed(run):
             if packet.is_corrupt:
@@ -230,6 +238,8 @@ class FFmpegDecoder(Decoder):
             if not packet.size:  # would tell the codec that the stream ends
                 continue
             stats.packets += 1
+            if trace:
+                packet.opaque = _Number(number)
             if skippable is not None:
                 skipped = bool(skippable[number])
                 codec.skip_frame = "NONREF" if skipped else "DEFAULT"
@@ -263,11 +273,13 @@ class FFmpegDecoder(Decoder):
         count = 0
         for frame, packet, fault in self._everything():
             self._mind(turn)
+            number = index.number(frame.pts) if frame is not None else None
             if fault:
-                self._corrupt(packet, fault)
+                known = index.packet if number is not None else None
+                self._corrupt(packet if known is None else int(known[number]), fault)
             if frame is None:
                 continue
-            if index.exact and index.number(frame.pts) != count:
+            if index.exact and number != count:
                 self._recount("the decoder showed another picture")
             if count == goal:
                 yield count, self._surface(frame, int(index.pts[count]))
@@ -311,6 +323,9 @@ class FFmpegDecoder(Decoder):
                         self._recount("the decoder showed pictures in another order")
                     last = number
                     yield number, self._surface(frame, int(index.pts[number]))
+            for number in sorted(due):
+                if table.broken[index.packet[number]]:
+                    self._corrupt(int(index.packet[number]), "it shows nothing")
             if due:
                 self._recount(f"{len(due)} pictures did not come out, the first at {int(index.pts[min(due)])}")
 

@@ -185,7 +185,7 @@ class MediaFile:
 def orientation_of(frame: VideoFrame) -> tuple[int, bool] | None:
     """Rotation and mirroring of a frame; None where it carries no display matrix."""
     try:
-        # Not frame.side_data: that refers back to the frame, and the picture's memory then waits for the cycle collector.
+        # Not frame.side_data: it refers back to the frame, whose memory then waits for the cycle collector.
         data: Any = SideDataContainer(frame)  # type: ignore[call-arg]
     except ValueError:  # PyAV gives up on all of it where it does not know the kind of one (EXIF, view ids)
         return (90 * round(-frame.rotation / 90) % 360, False) if frame.rotation else None

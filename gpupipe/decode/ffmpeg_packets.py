@@ -20,6 +20,7 @@ Packet = Any  # av.Packet, generic in its stub only
 Row = tuple[int, int, int, int, bool, bool]
 
 _CHANGES = ("new_extradata", "param_change", "palette")
+_MOST_BROKEN = 32  # more than that is no damage but a kind of stream that is not understood
 _DAMAGED_ANYWHERE = (
     "mpegts",
 )  # lost transport packets; elsewhere the flag means that the file ended inside the packet
@@ -40,6 +41,8 @@ class PacketSource:
     table : PacketTable
     reason : str or None
         Why headers alone do not say what the packets show.
+    doubt : str or None
+        Why some packets are taken for broken, which decoding has to confirm.
     fault : str or None
         What shows that the file ends early.
     """
@@ -49,6 +52,8 @@ class PacketSource:
         self._kept: list[Packet] | None = []
         self._trust_seeks = True
         self.reason: str | None = None
+        self.doubt: str | None = None
+        self._broken = 0
         rows: list[Row] = []
         scanner = self._scanner()
         fault = None
@@ -64,7 +69,7 @@ class PacketSource:
                 break
             rows.append(_row(packet))
             if scanner is not None and self.reason is None:
-                self.reason = _scan(scanner, packet)
+                self.reason = self._scan(scanner, packet)
             total += packet.size
             if self._kept is not None:
                 self._kept.append(packet)
@@ -120,6 +125,25 @@ class PacketSource:
         except HeaderError as error:
             self.reason = str(error)
             return None
+
+    def _scan(self, scanner: Scanner, packet: Packet) -> str | None:
+        """Show a packet to the scanner; return why its headers do not suffice, None if they do."""
+        if not packet.size:
+            return "empty packets"
+        if any(data.data_type in _CHANGES for data in packet.iter_sidedata()):
+            return "codec parameters change in mid-stream"
+        try:
+            scanner.scan(bytes(packet))
+        except HeaderError as error:
+            self.doubt = self.doubt or str(error)
+            self._broken += 1
+            if self._broken > _MOST_BROKEN:
+                return self.doubt
+            try:
+                scanner.lose()
+            except HeaderError:
+                return self.doubt
+        return None
 
     def _cut_short(self) -> str | None:
         count = len(self.table)
@@ -179,16 +203,3 @@ def _row(packet: Packet) -> Row:
         packet.is_discard,
         packet.is_corrupt,
     )
-
-
-def _scan(scanner: Scanner, packet: Packet) -> str | None:
-    """Show a packet to the scanner; return why its headers do not suffice, None if they do."""
-    if not packet.size:
-        return "empty packets"
-    if any(data.data_type in _CHANGES for data in packet.iter_sidedata()):
-        return "codec parameters change in mid-stream"
-    try:
-        scanner.scan(bytes(packet))
-    except HeaderError as error:
-        return str(error)
-    return None

@@ -36,7 +36,7 @@ class PacketTable:
         The demuxer saw damage in it.
     order : int64 [P]
         Rank in output order.
-    shown, entry, leading, droppable : bool [P]
+    shown, entry, leading, droppable, broken : bool [P]
         See :class:`gpupipe.decode.headers.Picture`.
     skips, restarts : bool
         See :class:`gpupipe.decode.headers.Scanner`.
@@ -53,6 +53,7 @@ class PacketTable:
     entry: Bools
     leading: Bools
     droppable: Bools
+    broken: Bools
     skips: bool = False
     restarts: bool = False
 
@@ -71,15 +72,18 @@ class PacketTable:
         columns = np.array(rows, np.int64).reshape(-1, 6).T
         count = columns.shape[1]
         if pictures is None:
-            facts = np.zeros((4, count), np.bool_)
+            facts = np.zeros((5, count), np.bool_)
             order = np.arange(count, dtype=np.int64)
         else:
-            facts = np.array([(p.shown, p.entry, p.leading, p.droppable) for p in pictures], np.bool_).reshape(-1, 4).T
+            rows_of_facts = [(p.shown, p.entry, p.leading, p.droppable, p.broken) for p in pictures]
+            facts = np.array(rows_of_facts, np.bool_).reshape(-1, 5).T
             order = np.array([p.order for p in pictures], np.int64)
         pts, dts, pos, size = (np.ascontiguousarray(column) for column in columns[:4])
         discard, corrupt = columns[4:] != 0
-        shown, entry, leading, droppable = (np.ascontiguousarray(fact) for fact in facts)
-        return cls(pts, dts, pos, size, discard, corrupt, order, shown, entry, leading, droppable, skips, restarts)
+        shown, entry, leading, droppable, broken = (np.ascontiguousarray(fact) for fact in facts)
+        return cls(
+            pts, dts, pos, size, discard, corrupt, order, shown, entry, leading, droppable, broken, skips, restarts
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -148,15 +152,22 @@ def exact_index(table: PacketTable, time_base: Fraction, fault: str | None) -> F
         return FrameIndex(np.zeros(0, np.int64), time_base, True, np.zeros(0, np.int64), fault)
     if not table.entry[0]:
         raise HeaderError("the stream does not begin with a picture that stands alone")
-    second = np.flatnonzero(table.entry)[1:2]
-    if table.leading[: second[0] if len(second) else None].any():
+    start = np.flatnonzero(table.entry | table.broken)[1:2]
+    if table.leading[: start[0] if len(start) else None].any():
         raise HeaderError("pictures at the start need others that came before")
     packets = np.flatnonzero(table.shown & ~table.discard)
-    packets = packets[np.argsort(table.order[packets], kind="stable")]
-    pts = table.pts[packets]
-    if (pts == NO_PTS).any():
+    if (table.pts[packets] == NO_PTS).any():
         raise HeaderError("timestamps are missing")
-    if (np.diff(pts) <= 0).any() or (np.diff(table.order[packets]) <= 0).any():
+    sound = packets[~table.broken[packets]]
+    stretch = np.cumsum(table.broken)[sound]  # what is broken may hide where the count of the order starts anew
+    for number in np.unique(stretch):
+        part = sound[stretch == number]
+        part = part[np.argsort(table.order[part], kind="stable")]
+        if (np.diff(table.pts[part]) <= 0).any() or (np.diff(table.order[part]) <= 0).any():
+            raise HeaderError("timestamps are not those of the pictures")
+    packets = packets[np.argsort(table.pts[packets], kind="stable")]
+    pts = table.pts[packets]
+    if (np.diff(pts) == 0).any():
         raise HeaderError("timestamps are not those of the pictures")
     return FrameIndex(pts, time_base, True, packets, fault)
 

@@ -34,6 +34,9 @@ MEDIA = (
 )  # fmt: skip
 
 
+_FAST = {"preset": "veryfast"}
+
+
 def number_of(surface: Surface) -> int:
     """Frame number in the pixels of a synthetic clip."""
     upright = replace(surface, format=replace(surface.format, rotation=0, mirrored=False))
@@ -162,9 +165,9 @@ class DecoderTests:
             assert first == 40 - len(decoder)
 
     def test_size_change(self, make: Make, tmp_path: Path) -> None:
-        small = make(Clip(suffix="ts", gop=10, count=20, options={"preset": "veryfast"}))
-        large = make(Clip(suffix="ts", gop=10, count=20, first=20, size=(144, 176), options={"preset": "veryfast"}))
-        path = concatenate(tmp_path / "both.ts", [small, large])
+        small = make(Clip(suffix="h264", gop=10, count=20, options={"preset": "veryfast"}))
+        large = make(Clip(suffix="h264", gop=10, count=20, first=20, size=(144, 176), options={"preset": "veryfast"}))
+        path = concatenate(tmp_path / "both.h264", [small, large])
         with self.check(path) as decoder:
             assert len(decoder) == 40
             sizes = {(s.format.height, s.format.width) for _, s in decoder.frames([0, 39])}
@@ -262,7 +265,7 @@ class DecoderTests:
             "just words, no video\n" * 50,
             "#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\n{target}\n#EXT-X-ENDLIST\n",
             "ffconcat version 1.0\nfile '{target}'\n",
-            "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+            "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n",
             "WEBVTT\n\n00:00.000 --> 00:01.000\nhello\n",
         ],
     )
@@ -289,17 +292,15 @@ class DecoderTests:
     @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.97])
     @pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv", "avi", "ts", "fragmented.mp4"])
     def test_truncated(self, make: Make, tmp_path: Path, suffix: str, share: float) -> None:
-        muxer = {"movflags": "frag_keyframe+empty_moov"} if suffix == "fragmented.mp4" else {}
-        if suffix == "mp4":
-            muxer = {"movflags": "faststart"}
-        clip = Clip(count=40, suffix=suffix.rpartition(".")[2], gop=10, muxer=muxer, options={"preset": "veryfast"})
+        flags = {"mp4": "faststart", "fragmented.mp4": "frag_keyframe+empty_moov"}.get(suffix)
+        muxer = {"movflags": flags} if flags else {}
+        clip = Clip(count=40, size=(240, 320), suffix=suffix.rpartition(".")[2], gop=10, muxer=muxer, options=_FAST)
         path = truncate(make(clip), tmp_path / f"cut.{suffix}", share)
         try:
             decoder = self.open(path)
             total = len(decoder)
-        except (TruncatedError, NoVideoError, DecodeError) as error:
-            assert suffix == "mov" or share < 0.1, error
-            assert isinstance(error, TruncatedError) or suffix in ("avi", "ts", "mp4")
+        except TruncatedError:
+            assert suffix == "mov" or share < 0.1
             return
         with decoder:
             with pytest.raises(TruncatedError, match="ends early") as caught:
@@ -312,7 +313,7 @@ class DecoderTests:
         with self.open(media("corrupted_decode_error_at_28_of_50.mp4")) as decoder:
             assert len(decoder.readable()) == 28
             wanted = uniform(len(decoder), 16)[0]
-            with pytest.raises(CorruptError, match="28 of 49 frames are readable") as caught:
+            with pytest.raises(CorruptError, match="28 of 50 frames are readable") as caught:
                 decoder.read(wanted, lambda *_: None)
             assert caught.value.readable == 28
             taken = decoder.read(lambda index: uniform(len(index), 4)[0], lambda *_: None, partial=True)
@@ -320,18 +321,16 @@ class DecoderTests:
         with self.open(media("invalid_bitstream_0_frames.webm")) as decoder, pytest.raises(CorruptError):
             len(decoder)
 
-    @pytest.mark.parametrize("name", ["h264 pyramid", "hevc closed gop", "vp9", "mpeg4 b", "mpeg2", "h264 closed gop ts"])
+    @pytest.mark.parametrize(
+        "name", ["h264 pyramid", "hevc closed gop", "vp9", "mpeg4 b", "mpeg2", "h264 closed gop ts"]
+    )
     def test_damage(self, make: Make, tmp_path: Path, name: str) -> None:
         """A destroyed packet fails whatever depends on it, and nothing else; seeking changes no verdict."""
-        clip = PLANNED[name]
+        clip = replace(PLANNED[name], size=(144, 192))
         source = make(clip)
+        truth = full(source)
         for victim in (25, 26, 27):
-            path = remux(
-                source,
-                tmp_path / f"damaged{victim}.{'mkv' if clip.suffix == 'ts' else clip.suffix}",
-                lambda number, data, victim=victim: flip_bits(data, 1, 60, 12) if number == victim else data,
-            )
-            truth = full(source)
+            path = self.damaged(source, tmp_path, victim, "mkv" if clip.suffix == "ts" else clip.suffix)
             verdicts = {}
             for seek in (True, False):
                 with self.open(path, seek=seek) as decoder:
@@ -345,6 +344,40 @@ class DecoderTests:
             assert all(found == (truth[i],) for i, (kind, found) in enumerate(verdicts[True]) if kind == "read")
             assert kinds[:prefix] == ["read"] * prefix
             assert "CorruptError" in kinds[prefix : prefix + 8]
+
+    @pytest.mark.parametrize("name", ["h264 closed gop", "h264 no b", "hevc closed gop", "vp9 mp4"])
+    def test_wreckage(self, make: Make, tmp_path: Path, name: str) -> None:
+        """A packet of which nothing is left costs the pictures up to the next entry, no more."""
+        clip = PLANNED[name]
+        source = make(clip)
+        truth = full(source)
+        path = remux(source, tmp_path / "wreck.mp4", lambda number, data: b"\xff" * len(data) if number == 20 else data)
+        with self.open(path) as decoder:
+            assert len(decoder) == len(truth)
+            found = [outcome(decoder, [i]) for i in range(len(truth))]
+        kinds = "".join("." if kind == "read" else "x" for kind, _ in found)
+        assert kinds.startswith("." * 15)
+        assert kinds.endswith("." * 10)
+        assert 0 < kinds.count("x") <= 15
+        assert all(digest == (truth[i],) for i, (kind, digest) in enumerate(found) if kind == "read")
+
+    def damaged(self, source: Path, folder: Path, victim: int, suffix: str) -> Path:
+        """Damage one packet so that the decoder notices: no decoder notices every flipped bit."""
+        path = folder / f"damaged{victim}.{suffix}"
+        for seed in range(80):
+
+            def change(number: int, data: bytes, seed: int = seed) -> bytes:
+                return flip_bits(data, seed, 1 + seed % 20, 8 + seed % 24) if number == victim else data
+
+            remux(source, path, change)
+            with self.open(path) as decoder:
+                index = decoder.index
+                if index.packet is None:
+                    continue
+                own = np.flatnonzero(index.packet == victim).tolist()
+                if len(own) == 1 and outcome(decoder, own)[0] == "CorruptError":
+                    return path
+        raise AssertionError("no damage is noticed")
 
     def test_memory_or_file(self, make: Make) -> None:
         """A file too large to keep in memory is read again, by seeking or from its start."""

@@ -50,7 +50,7 @@ def of_frame(frame: av.VideoFrame) -> str:
     return visible(native, frame.height, frame.width, planes, [abs(p.line_size) for p in frame.planes])
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def full(path: Path, stream: int | None = None) -> tuple[str, ...]:
     """Digests of all pictures of a stream, in the order in which a plain decode shows them."""
     with av.open(str(path)) as container:

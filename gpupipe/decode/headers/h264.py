@@ -87,6 +87,7 @@ class H264Scanner:
         self._pps: dict[int, Pps] = {}
         self._sets = ParameterSets()
         self._access: list[_Access] = []
+        self._lost: set[int] = set()
         self._epoch = 0
         self._previous = (0, 0)  # POC msb and lsb of the last reference picture
         self._offset = (0, 0)  # frame_num and its offset of the last picture (POC type 2)
@@ -133,6 +134,12 @@ class H264Scanner:
             )
         )
 
+    def lose(self) -> None:
+        """Take a packet that cannot be read; it may be a reference, and ends no sequence."""
+        self._lost.add(len(self._access))
+        poc = self._access[-1].poc if self._access else 0
+        self._access.append(_Access(self._epoch, poc, True, False, False, (0, 0), False))
+
     def pictures(self, delay: int = 0) -> list[Picture]:
         """All packets taken."""
         found = []
@@ -147,7 +154,8 @@ class H264Scanner:
             entry = safe and (access.idr or (access.recovery and self._self_contained(i)))
             if entry:
                 entry_order = access.order
-            found.append(Picture(True, access.order, entry, access.order < entry_order, not access.reference))
+            leading = access.order < entry_order
+            found.append(Picture(True, access.order, entry, leading, not access.reference, i in self._lost))
         return found
 
     def _self_contained(self, at: int) -> bool:
@@ -158,7 +166,9 @@ class H264Scanner:
         """
         start = self._access[at]
         since: list[int] = []
-        for access in self._access[at:]:
+        for i, access in enumerate(self._access[at:], at):
+            if i in self._lost:
+                return False
             if access.epoch != start.epoch:
                 break
             if access.order >= start.order and access is not start:

@@ -86,6 +86,11 @@ class HevcScanner:
         access.sets = self._sets.complete(sent)
         self._access.append(access)
 
+    def lose(self) -> None:
+        """Take a packet that cannot be read."""
+        order = self._access[-1].picture.order if self._access else 0
+        self._access.append(_Access(Picture(True, order, broken=True), 0, False, False))
+
     def pictures(self, delay: int = 0) -> list[Picture]:
         """All packets taken."""
         highest = max((access.temporal for access in self._access), default=0)

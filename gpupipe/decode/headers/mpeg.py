@@ -17,6 +17,10 @@ class _Reordered(PictureList):
         self._anchors = 0
         self._since = 0
 
+    def lose(self) -> None:
+        """Give up: without a picture's type those around it cannot be put in order."""
+        raise HeaderError("a picture's type is unknown")
+
     def _add(self, b: bool, entry: bool, leading: bool) -> None:
         if b:
             self._since += 1

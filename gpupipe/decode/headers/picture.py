@@ -24,6 +24,8 @@ class Picture:
         Comes after the last entry in decode order, and needs pictures from before that entry.
     droppable : bool
         No other picture, nor the decoder's state, depends on it.
+    broken : bool
+        Its headers cannot be read; all that is known of it is what the container says.
     """
 
     shown: bool
@@ -31,6 +33,7 @@ class Picture:
     entry: bool = False
     leading: bool = False
     droppable: bool = False
+    broken: bool = False
 
 
 class Scanner(Protocol):
@@ -48,6 +51,15 @@ class Scanner(Protocol):
         ------
         HeaderError
             The headers do not say for certain what the packet shows.
+        """
+
+    def lose(self) -> None:
+        """Take the packet that :meth:`scan` just refused as a broken picture.
+
+        Raises
+        ------
+        HeaderError
+            Without it the others cannot be put in order.
         """
 
     def pictures(self, delay: int = 0) -> list[Picture]:
@@ -69,6 +81,10 @@ class PictureList:
     """Base of scanners that know each packet's picture at once."""
 
     found: list[Picture] = field(default_factory=list)
+
+    def lose(self) -> None:
+        """Take a packet that cannot be read."""
+        self.found.append(Picture(True, len(self.found), broken=True))
 
     def pictures(self, delay: int = 0) -> list[Picture]:
         """All packets taken."""
