@@ -29,6 +29,9 @@ if not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")):
 endef
 export CHECK
 
+# pip takes a package that it was killed in the midst of for installed: after that, begin anew.
+RENEW := if [ -e .venv/.installing ]; then $(PYTHON) -m venv --clear .venv; touch .venv/.made; fi; touch .venv/.installing
+
 .PHONY: help demo test lint clean distclean
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -47,13 +50,15 @@ lint: .venv/.gpupipe-dev
 # A Python change needs no new installation (it is editable); a change of the sources below builds the extension anew.
 .venv/.gpupipe: $(SOURCES) | .venv/.made
 	@echo "Installing gpupipe into .venv and building its extension ..."
+	@$(RENEW)
 	$(PIP) install -e .
-	@touch $@
+	@touch $@ && rm .venv/.installing
 
 .venv/.gpupipe-dev: $(SOURCES) | .venv/.made
 	@echo "Installing gpupipe and the development tools into .venv and building the extension ..."
+	@$(RENEW)
 	$(PIP) install -e '.[dev]'
-	@touch .venv/.gpupipe $@
+	@touch .venv/.gpupipe $@ && rm .venv/.installing
 
 # A .venv that is there and works is taken as it is.
 .venv/.made:
