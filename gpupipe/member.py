@@ -64,6 +64,9 @@ class Member:
         home = str(Path(__file__).parents[1])
         environment = dict(os.environ, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), home]))
+        # Ctrl-C reaches the whole group, and the supervisor decides what it means: a worker never sees it. The mask is
+        # inherited, so there is no moment before a handler is set.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         with log.open("wb") as errors:
             process = subprocess.Popen(
                 [sys.executable, "-m", "gpupipe.worker", str(theirs.fileno()), str(pulse.fd), str(os.getpid())],
@@ -73,6 +76,7 @@ class Member:
                 stderr=errors,
                 env=environment,
             )
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
         member = cls(number, process, Wire(ours), pulse, log)
         member.wire.send({"setup": {**setup, "number": number}})

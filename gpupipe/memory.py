@@ -7,6 +7,7 @@ is visible in the type, so that pinned and device slots can stand beside this on
 from __future__ import annotations
 
 import math
+import queue
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,18 +39,25 @@ class HostSlot:
 
 
 class HostSlots:
-    """A few slots made once and used for one item after another; not thread-safe."""
+    """A few slots made once and used for one item after another; taken and given back by different threads."""
 
     def __init__(self, specs: Sequence[RowSpec], count: int = 1) -> None:
-        self._free = [{spec.name: _aligned(spec) for spec in specs} for _ in range(count)]
+        self._free: queue.SimpleQueue[dict[str, np.ndarray] | None] = queue.SimpleQueue()
+        for _ in range(count):
+            self._free.put({spec.name: _aligned(spec) for spec in specs})
 
-    def acquire(self, ordinal: int) -> HostSlot:
-        """A slot for the item; its bytes are those of an earlier item until they are written."""
-        return HostSlot(ordinal, self._free.pop())
+    def acquire(self, ordinal: int) -> HostSlot | None:
+        """A slot for the item, waited for; its bytes are those of an earlier item. None once the slots are given up."""
+        rows = self._free.get()
+        return None if rows is None else HostSlot(ordinal, rows)
 
     def release(self, slot: HostSlot) -> None:
         """Give the memory back; the slot's arrays may not be used any more."""
-        self._free.append(slot.rows)
+        self._free.put(slot.rows)
+
+    def give_up(self) -> None:
+        """Wake whoever waits for a slot: none will come."""
+        self._free.put(None)
 
 
 def _aligned(spec: RowSpec) -> np.ndarray:

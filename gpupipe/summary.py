@@ -77,5 +77,5 @@ class Summary:
 
 def bottleneck(stages: dict[str, float]) -> str | None:
     """The busiest stage; waiting for a lease is none."""
-    busy = {name: seconds for name, seconds in stages.items() if name not in ("wait", "start")}
+    busy = {name: seconds for name, seconds in stages.items() if name not in ("wait", "wait to write", "start")}
     return max(busy, key=lambda name: busy[name]) if busy else None

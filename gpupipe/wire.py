@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 from typing import Any
 
 
 class Wire:
-    """One end of a connection. Sending blocks; receiving takes what is there."""
+    """One end of a connection. Any thread may send, which blocks; one receives, and takes what is there."""
 
     def __init__(self, end: socket.socket) -> None:
         self._socket = end
         self._rest = b""
+        self._sending = threading.Lock()
         self.closed = False
 
     def fileno(self) -> int:
@@ -21,8 +23,10 @@ class Wire:
 
     def send(self, message: Any) -> bool:
         """Send one message; False where the other end is gone."""
+        line = json.dumps(message, separators=(",", ":")).encode() + b"\n"
         try:
-            self._socket.sendall(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+            with self._sending:
+                self._socket.sendall(line)
         except (BrokenPipeError, ConnectionResetError):
             self.closed = True
         return not self.closed

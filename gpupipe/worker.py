@@ -20,20 +20,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpupipe.errors import GpupipeError, InputError, OutputError, StoppedError
-from gpupipe.job import Completion, Job, Work, restore
-from gpupipe.ledger import DONE, FAILED
+from gpupipe.errors import OutputError, StoppedError
+from gpupipe.job import Job, Work, restore
 from gpupipe.memory import HostSlots
 from gpupipe.plan import Plan
 from gpupipe.pulse import Pulse
 from gpupipe.sinks.base import Place
-from gpupipe.sinks.files import Checksum
 from gpupipe.stages import Stages
 from gpupipe.wire import Wire
+from gpupipe.writer import Writer
 
-REPORT_SECONDS = 0.2
 _PR_SET_PDEATHSIG = 1
-_PREFETCHED_SLOTS = 1
+_SLOTS = 2  # one being filled, one being written
 
 
 @dataclass(frozen=True)
@@ -65,23 +63,23 @@ class Worker:
             self._job: Job = restore(setup.job, setup.options, setup.inputs)
             place = setup.place(bookkeeping)
             self._sink = self._job.sink(place)
-            self._slots = HostSlots(self._job.rows(), _PREFETCHED_SLOTS)
+            self._slots = HostSlots(self._job.rows(), _SLOTS)
+            self._writer = Writer(self._job, self._sink, self._slots, wire)
             self._operator = self._job.operator(place, self._stages)
         self._leases: queue.SimpleQueue[list[int] | None] = queue.SimpleQueue()
         self._stopping = False
         for message in first:  # what came along with the setup
             self._take(message)
-        self._completed: list[list[Any]] = []
-        self._reported = time.monotonic()
         self._began = 0.0
 
     def run(self) -> None:
         """Work until the supervisor says stop."""
         threading.Thread(target=self._listen, name="leases", daemon=True).start()
         for completion in self._operator.run(self._stream()):
-            self._completed.append(self._settle(completion))
-            if time.monotonic() - self._reported > REPORT_SECONDS:
-                self._report()
+            stage, self._stages.failed_in = self._stages.failed_in, ""
+            self._writer.put(completion, time.monotonic() - self._began, stage)
+            self._pulse.item(None)
+        self._writer.finish()
         self._report()
         self._operator.close()
 
@@ -102,60 +100,26 @@ class Worker:
     def _stream(self) -> Iterator[Work]:
         while True:
             self._report()
+            self._writer.eager(True)
             with self._stages("wait"):
                 lease = self._leases.get()
+            self._writer.eager(False)
             if lease is None:
                 return
             for position in range(*lease):
                 if self._stopping:  # finish the item in hand, not the lease
                     return
                 ordinal = self._plan.ordinal(position)
+                with self._stages("wait to write"):
+                    slot = self._slots.acquire(ordinal)
+                if slot is None:  # writing failed: Writer.finish says why
+                    return
                 self._pulse.item(ordinal)
                 self._began = time.monotonic()
-                yield Work(ordinal, self._plan.item(ordinal), self._slots.acquire(ordinal))
-
-    def _settle(self, completion: Completion) -> list[Any]:
-        """Write the item or void it; one row for the ledger."""
-        work, error = completion.work, completion.error
-        checksum = Checksum()
-        if completion.sample is not None:
-            try:
-                with self._stages("write"):
-                    self._sink.commit(work.ordinal, completion.sample, checksum)
-            except InputError as late:  # a sample that decodes while it is written
-                error = late
-        if error is not None:
-            with self._stages("void"):
-                self._sink.void(work.ordinal, self._job.blob_name(work.ordinal, work.item))
-        self._slots.release(work.slot)
-        self._pulse.item(None)
-        stage, self._stages.failed_in = self._stages.failed_in, ""
-        return [
-            work.ordinal,
-            DONE if error is None else FAILED,
-            time.monotonic() - self._began,
-            work.backend,
-            work.fingerprint,
-            "" if error else checksum.hexdigest(),
-            0 if error else checksum.nbytes,
-            stage if error else "",
-            type(error).__name__ if error else "",
-            _message(error) if error else "",
-            "" if error else completion.record,
-        ]
+                yield Work(ordinal, self._plan.item(ordinal), slot)
 
     def _report(self) -> None:
-        completed, self._completed = self._completed, []
-        self._reported = time.monotonic()
-        self._wire.send({"completed": completed, "stages": self._stages.take(), "cpu": time.process_time()})
-
-
-def _message(error: Exception) -> str:
-    if isinstance(error, GpupipeError):
-        return str(error)
-    # Not one of ours: where it came from is worth more than brevity.
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{error} ({Path(last.filename).name}:{last.lineno})"
+        self._wire.send({"completed": [], "stages": self._stages.take(), "cpu": time.process_time()})
 
 
 def die_with_parent(parent: int) -> None:
@@ -171,7 +135,6 @@ def main() -> None:
     """Entry point of the process."""
     fd, pulse_fd, parent = map(int, sys.argv[1:4])
     die_with_parent(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
     wire = Wire(socket.socket(fileno=fd))
     messages: list[Any] = []
     while not messages:

@@ -132,3 +132,5 @@ def test_slots_are_page_aligned_and_used_again():
     memory = slot.rows["x"].ctypes.data
     slots.release(slot)
     assert slots.acquire(5).rows["x"].ctypes.data == memory
+    slots.give_up()
+    assert slots.acquire(6) is None

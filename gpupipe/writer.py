@@ -1,0 +1,152 @@
+"""The writer of a worker: puts finished items into their places, in a thread while the next one is decoded.
+
+It owns a slot from the moment a completion is handed over until the item is written; hashing and writing hold no GIL.
+Items so small that handing them to a thread costs more than writing them are written at once. It also tells the
+supervisor what was written: an item is reported only after its bytes were handed to storage.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gpupipe.errors import GpupipeError, InputError
+from gpupipe.job import Completion, Job
+from gpupipe.ledger import DONE, FAILED
+from gpupipe.memory import HostSlots
+from gpupipe.sinks.base import Sink
+from gpupipe.sinks.files import Checksum
+from gpupipe.stages import Stages
+from gpupipe.wire import Wire
+
+REPORT_SECONDS = 0.2
+_THREAD_PAYS_BYTES = 1 << 18  # a handover costs 0.1 ms, mostly waiting for the GIL: more than writing a small item
+
+
+@dataclass(frozen=True, slots=True)
+class _Finished:
+    completion: Completion
+    seconds: float
+    stage: str
+
+
+class Writer:
+    """Commits or voids items in the order they come; at most as many wait as there are slots."""
+
+    def __init__(self, job: Job, sink: Sink, slots: HostSlots, wire: Wire) -> None:
+        self._job, self._sink, self._slots, self._wire = job, sink, slots, wire
+        self._stages = Stages()
+        self._queue: queue.SimpleQueue[_Finished | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._rows: list[list[Any]] = []
+        self._waiting = 0  # handed over and not yet written
+        self._eager = False
+        self._last_nbytes = 0
+        self._reported = time.monotonic()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self._thread.start()
+
+    def put(self, completion: Completion, seconds: float, stage: str) -> None:
+        """Hand an item over: `seconds` spent on it, and the stage it failed in.
+
+        Raises
+        ------
+        OutputError
+            An earlier item could not be written.
+        """
+        self._raise()
+        finished = _Finished(completion, seconds, stage)
+        with self._lock:
+            at_once = not self._waiting and self._last_nbytes < _THREAD_PAYS_BYTES
+            self._waiting += 1
+        if at_once:
+            self._write(finished)
+        else:
+            self._queue.put(finished)
+
+    def eager(self, now: bool) -> None:
+        """Report each item at once (`now`: nothing else is in hand), or in batches."""
+        with self._lock:
+            self._eager = now
+            if now and not self._waiting:
+                self._report()
+
+    def finish(self) -> None:
+        """Wait until everything is written and reported; raises what went wrong."""
+        self._queue.put(None)
+        self._thread.join()
+        self._raise()
+        with self._lock:
+            self._report()
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            while (finished := self._queue.get()) is not None:
+                self._write(finished)
+        except BaseException as error:  # handed to the worker's own thread, which ends on it
+            self._error = error
+            self._slots.give_up()
+
+    def _write(self, finished: _Finished) -> None:
+        row = self._settle(finished)
+        with self._lock:
+            self._rows.append(row)
+            self._waiting -= 1
+            late = time.monotonic() - self._reported > REPORT_SECONDS
+            if late or (self._eager and not self._waiting):
+                self._report()
+
+    def _settle(self, finished: _Finished) -> list[Any]:
+        """Write the item or void it; one row for the ledger."""
+        completion, stage = finished.completion, finished.stage
+        work, error = completion.work, completion.error
+        checksum = Checksum()
+        began = time.monotonic()
+        if completion.sample is not None:
+            try:
+                with self._stages("write"):
+                    self._sink.commit(work.ordinal, completion.sample, checksum)
+            except InputError as late:  # a sample that is made while it is written
+                error, stage = late, "write"
+        if error is not None:
+            with self._stages("void"):
+                self._sink.void(work.ordinal, self._job.blob_name(work.ordinal, work.item))
+        self._slots.release(work.slot)
+        self._last_nbytes = checksum.nbytes
+        return [
+            work.ordinal,
+            DONE if error is None else FAILED,
+            finished.seconds + time.monotonic() - began,
+            work.backend,
+            work.fingerprint,
+            "" if error else checksum.hexdigest(),
+            0 if error else checksum.nbytes,
+            stage if error else "",
+            type(error).__name__ if error else "",
+            _message(error) if error else "",
+            "" if error else completion.record,
+        ]
+
+    def _report(self) -> None:
+        rows, self._rows = self._rows, []
+        self._reported = time.monotonic()
+        if rows:
+            self._wire.send({"completed": rows, "stages": self._stages.take(), "cpu": time.process_time()})
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, GpupipeError):
+        return str(error)
+    # Not one of ours: where it came from is worth more than brevity.
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{error} ({Path(last.filename).name}:{last.lineno})"
