@@ -8,6 +8,8 @@ from typing import BinaryIO
 
 _MEDIA_BOXES = (b"mdat", b"free", b"skip", b"wide", b"uuid", b"mfra", b"sidx")
 _BOXES = (*_MEDIA_BOXES, b"ftyp", b"styp", b"moov", b"moof", b"meta", b"udta", b"pdin", b"emsg", b"prft", b"pnot")
+_SEGMENT = b"\x18\x53\x80\x67"
+_ELEMENTS = {b"\x1a\x45\xdf\xa3": "header", _SEGMENT: "segment", b"\x1f\x43\xb6\x75": "last cluster"}
 _MAX_BOXES = 1_000_000
 
 
@@ -63,9 +65,9 @@ def _boxes(file: BinaryIO, size: int) -> str | None:
 
 
 def _ebml(file: BinaryIO, size: int) -> str | None:
-    """Compare the size of the Segment element with the file (RFC 8794, RFC 9559)."""
+    """Compare the size of the Segment element, or of what is in it, with the file (RFC 8794, RFC 9559)."""
     at = 0
-    for _ in range(8):
+    for _ in range(_MAX_BOXES):
         file.seek(at)
         head = file.read(12)
         if len(head) < 2 or head[0] == 0:
@@ -75,12 +77,14 @@ def _ebml(file: BinaryIO, size: int) -> str | None:
             return None
         size_bytes = 9 - head[id_bytes].bit_length()
         raw = int.from_bytes(head[id_bytes : id_bytes + size_bytes], "big") & ((1 << 7 * size_bytes) - 1)
-        unknown = raw == (1 << 7 * size_bytes) - 1
         body = at + id_bytes + size_bytes
-        segment = head[:id_bytes] == b"\x18\x53\x80\x67"
-        if not unknown and body + raw > size:
-            return f"its {'segment' if segment else 'header'} goes on to byte {body + raw}, the file ends at {size}"
-        if segment or unknown:
+        if raw == (1 << 7 * size_bytes) - 1:  # a segment or cluster of unknown size: look into it
+            at = body
+            continue
+        if body + raw > size:
+            name = _ELEMENTS.get(head[:id_bytes], "last element")
+            return f"its {name} goes on to byte {body + raw}, the file ends at {size}"
+        if head[:id_bytes] == _SEGMENT:
             return None
         at = body + raw
     return None

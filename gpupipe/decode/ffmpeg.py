@@ -22,7 +22,7 @@ from gpupipe.decode.ffmpeg_packets import PacketSource
 from gpupipe.decode.headers import HeaderError
 from gpupipe.decode.index import Bools, FrameIndex, counted_index, exact_index
 from gpupipe.decode.planner import Run, plan
-from gpupipe.errors import CorruptError, NoVideoError, TruncatedError, UsageError
+from gpupipe.errors import CorruptError, NoVideoError, TruncatedError, UnsupportedError, UsageError
 from gpupipe.layouts import native_layout
 from gpupipe.types import StreamInfo, Surface, SurfaceFormat
 
@@ -247,6 +247,8 @@ class FFmpegDecoder(Decoder):
             try:
                 frames = codec.decode(packet)
             except av.FFmpegError as error:
+                if isinstance(error, MemoryError):  # no fault of the file
+                    raise
                 yield None, number, error.strerror
                 continue
             for frame in frames:
@@ -364,7 +366,11 @@ class FFmpegDecoder(Decoder):
         if made is None:
             siting, codec = self.info.colour.siting, self.info.codec
             colour = colour_of(name, frame.colorspace, frame.color_range, siting, codec)
-            made = SurfaceFormat(frame.height, frame.width, native_layout(name), colour, *turned)
+            try:
+                layout = native_layout(name)
+            except UnsupportedError as error:
+                raise UnsupportedError(f"{self._name}: {error}") from error
+            made = SurfaceFormat(frame.height, frame.width, layout, colour, *turned)
             self._formats[key] = made
         if made.layout != name:
             frame = frame.reformat(format=made.layout)

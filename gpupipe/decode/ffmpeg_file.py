@@ -128,8 +128,9 @@ class MediaFile:
         stream = self.container.streams[self._number]
         assert isinstance(stream, VideoStream)
         self.stream = stream
-        codec = stream.codec_context
+        codec: Any = stream.codec_context  # None where FFmpeg has no decoder, whatever PyAV's stub says
         if codec is None:
+            _refuse_short(self.name)
             raise UnsupportedError(
                 f"{self.name}: this FFmpeg has no decoder for video stream {self._number}. Convert the file first"
             )

@@ -84,6 +84,8 @@ def box(kind: bytes, size: int, claimed: int | None = None) -> bytes:
         (b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\x88" + bytes(8), None),
         (b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\x88" + bytes(7), "segment"),
         (b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\xff" + bytes(9), None),  # of unknown size
+        (b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\xff\x1f\x43\xb6\x75\x84" + bytes(4), None),
+        (b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\xff\x1f\x43\xb6\x75\x85" + bytes(4), "cluster"),
         (b"RIFF\x40\0\0\0AVI LIST\x10\0\0\0movi" + bytes(12), None),
         (b"RIFF\x40\0\0\0AVI LIST\x10\0\0\0movi" + bytes(11), "frames"),
         ((b"\x47" + bytes(187)) * 6, None),
