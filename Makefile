@@ -29,8 +29,9 @@ if not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")):
 endef
 export CHECK
 
-# pip takes a package that it was killed in the midst of for installed: after that, begin anew.
-RENEW := if [ -e .venv/.installing ]; then $(PYTHON) -m venv --clear .venv; touch .venv/.made; fi; touch .venv/.installing
+# pip takes a package that it was killed in the midst of for installed: after that, begin anew. An error is no kill.
+INSTALL = if [ -e .venv/.installing ]; then $(PYTHON) -m venv --clear .venv && touch .venv/.made; fi; \
+	touch .venv/.installing; $(PIP) install -e $(1); code=$$?; rm .venv/.installing; exit $$code
 
 .PHONY: help demo test lint clean distclean
 help:
@@ -50,15 +51,13 @@ lint: .venv/.gpupipe-dev
 # A Python change needs no new installation (it is editable); a change of the sources below builds the extension anew.
 .venv/.gpupipe: $(SOURCES) | .venv/.made
 	@echo "Installing gpupipe into .venv and building its extension ..."
-	@$(RENEW)
-	$(PIP) install -e .
-	@touch $@ && rm .venv/.installing
+	@$(call INSTALL,.)
+	@touch $@
 
 .venv/.gpupipe-dev: $(SOURCES) | .venv/.made
 	@echo "Installing gpupipe and the development tools into .venv and building the extension ..."
-	@$(RENEW)
-	$(PIP) install -e '.[dev]'
-	@touch .venv/.gpupipe $@ && rm .venv/.installing
+	@$(call INSTALL,'.[dev]')
+	@touch .venv/.gpupipe $@
 
 # A .venv that is there and works is taken as it is.
 .venv/.made:
