@@ -257,10 +257,12 @@ def test_no_worker_outlives_its_supervisor(planned, tmp_path, death):
     process = start_run(_plain(job), {"output": tmp_path / "out", "workers": 2})
     _until(lambda: Path(job.marks, "stuck").exists() and len(workers_of(process.pid)) == 2)
     workers = workers_of(process.pid)
-    process.send_signal(death)
-    if death == signal.SIGTERM:
-        process.send_signal(death)  # the second does not wait for the items in hand
-    process.wait(30)
+
+    def ended() -> bool:
+        process.send_signal(death)  # a second SIGTERM does not wait for the items in hand
+        return process.poll() is not None
+
+    _until(ended)
     _until(lambda: not any(map(alive, workers)))
 
 
