@@ -121,8 +121,15 @@ class _Session:
         with self._all_ledgers() as ledgers:
             self._states = ledgers.states(self._plan.count)
         self._redo_changed()
-        if (self._states[self._owned] == PENDING).any():
+        remains = [self._place.out / name for name in self._job.remains()]
+        pending = bool((self._states[self._owned] == PENDING).any())
+        if pending:
             self._claim.unmark()
+            for path in remains:  # they speak of a whole dataset, which this is not for now
+                remove_tree(path)
+        self._finished_before = (
+            not pending and self._claim.all_complete(self._plan.hash) and all(path.exists() for path in remains)
+        )
         workers = self._how.workers or usable_cores()
         supervisor = Supervisor(
             setup=self._setup(), plan=self._plan, states=self._states, owned=self._owned, ledger=self._ledger,
@@ -187,7 +194,7 @@ class _Session:
         if shown.left == 0:
             self._claim.mark(self._plan.hash)
             complete = self._claim.all_complete(self._plan.hash)
-        if complete:
+        if complete and not self._finished_before:
             self._job.finish(Dataset(self._place, self._plan, self._outcomes))
         self._export(last=True)
         whole = complete or self._how.total_shards == 1

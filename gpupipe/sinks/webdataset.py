@@ -40,6 +40,7 @@ class WebDatasetSink:
     def __init__(self, place: Place) -> None:
         self._place = place
         self._blobs = place.bookkeeping / "blobs"
+        self._left_over: set[int] | None = None  # shards with segments when this was first asked
         with output_errors(self._blobs):
             self._blobs.mkdir(parents=True, exist_ok=True)
 
@@ -94,6 +95,8 @@ class WebDatasetSink:
                 sync_folder(path.parent)
         for ordinal in items:
             remove_tree(self._blob(ordinal))
+        if self._left_over is not None:
+            self._left_over.discard(shard)
 
     def _segments(self, ordinals: Iterable[int]) -> Iterator[bytes]:
         for ordinal in ordinals:
@@ -110,8 +113,11 @@ class WebDatasetSink:
         yield bytes(2 * _BLOCK)  # end of archive
 
     def published(self, shard: int) -> bool:
-        """True where the tar stands and none of its segments is left."""
-        return self._tar(shard).exists() and not any(self._blob(n).exists() for n in self._place.shard_items(shard))
+        """True where the tar stands and a killed run left none of its segments."""
+        if self._left_over is None:
+            ordinals = (int(path.stem) for path in self._blobs.iterdir())
+            self._left_over = {ordinal // self._place.shard_size for ordinal in ordinals}
+        return self._tar(shard).exists() and shard not in self._left_over
 
     def foreign(self) -> str | None:
         """A tar of one of our names."""

@@ -107,6 +107,29 @@ def test_the_same_command_again_does_nothing(planned, tmp_path):
     assert Path(job.marks, "tries").read_text() == tries
 
 
+def test_a_finished_index_is_made_again_only_where_it_is_gone(planned, tmp_path):
+    job = planned(["ok"] * 3)
+    go(job, tmp_path / "out")
+    index = tmp_path / "out/dataset_info.json"
+    made = index.stat().st_mtime_ns
+    go(job, tmp_path / "out")
+    assert index.stat().st_mtime_ns == made
+    index.unlink()
+    go(job, tmp_path / "out")
+    assert json.loads(index.read_text()) == [0, 1, 2]
+
+
+def test_an_unfinished_dataset_has_no_index(planned, tmp_path):
+    job = planned(["ok"] * 8 + ["needs-input"] + ["ok"] * 8)
+    go(job, tmp_path / "out")
+    Path(job.marks, "input-needs-input").write_text("now")
+    go(job, tmp_path / "out", shard=0, total_shards=3)  # item 8 belongs to shard 1, which has not run
+    go(job, tmp_path / "out", shard=1, total_shards=3)
+    assert not (tmp_path / "out/dataset_info.json").exists()
+    go(job, tmp_path / "out", shard=2, total_shards=3)
+    assert json.loads((tmp_path / "out/dataset_info.json").read_text()) == list(range(17))
+
+
 def test_an_item_whose_input_came_is_done_on_resume(planned, tmp_path):
     job = planned(["ok", "needs-input", "ok"])
     assert go(job, tmp_path / "out").failed == 1
