@@ -1,0 +1,239 @@
+"""What does the whole job cost against the scripts people write, and what does the engine add to the bare work?
+
+    python -m bench.clips [--media DIR] [--parts job engine plan status] [--rounds 3]
+
+`job`: H.264 files of the media to sample folders (frames, tokens), whole commands with start-up, CPU seconds of all
+processes and wall: `gpupipe clips` against a multiprocessing script that seeks with OpenCV (scripts/seed_style.py) and
+a DataLoader over torchcodec (scripts/torchcodec_loader.py), 1 and 2 workers. Both tokenize with our tokenizer.
+`engine`: 1,000 short clips, one worker, against the same operator and sink in a bare loop (bench/scripts/bare_loop.py).
+`plan`: 300,000 items planned, and resumed with one left. `status`: `gpupipe status` on a ledger of 1,000,000 rows.
+
+LAST_ANSWER
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pickle
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.harness import ONE_THREAD, ROOT, cpu_of_children, finish, interleave, options, ratio
+from bench.media import files, shape, synthetic
+from bench.scripts.many_items import planned, settled
+
+PARTS = ("job", "engine", "plan", "status")
+UNLIKE = 24.0
+"""Mean absolute difference of a clip's frames from ours, levels of 255; see bench/decode.py."""
+_SCRIPTS = {"seed-style": "bench.scripts.seed_style", "torchcodec-loader": "bench.scripts.torchcodec_loader"}
+_ENVIRONMENT = {
+    **os.environ,
+    **ONE_THREAD,
+    "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = _arguments(argv)
+    parts = {"job": _job, "engine": _engine, "plan": _plan, "status": _status}
+    result: dict[str, Any] = {"rounds": arguments.rounds}
+    with tempfile.TemporaryDirectory(prefix="bench-clips-", dir=arguments.scratch) as scratch:
+        for name in arguments.parts:
+            folder = Path(scratch, name)
+            folder.mkdir()
+            result[name] = parts[name](folder, arguments)
+            print(name, json.dumps(result[name]), flush=True)
+    finish("clips", arguments, result)
+    return 0
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = options(__doc__)
+    parser.set_defaults(rounds=3)
+    parser.add_argument("--media", type=Path, metavar="DIR")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], metavar="N")
+    parser.add_argument("--copies", type=int, default=2, metavar="N", help="times each file is in the job")
+    parser.add_argument("--short-clips", type=int, default=1000, metavar="N", help="clips of the engine's part")
+    parser.add_argument("--items", type=int, default=300_000, metavar="N", help="items planned")
+    parser.add_argument("--rows", type=int, default=1_000_000, metavar="N", help="rows of the ledger")
+    parser.add_argument("--scratch", type=Path, metavar="DIR", help="where outputs are written (default: temporary)")
+    return parser.parse_args(argv)
+
+
+# ---- the whole job
+
+
+def _job(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    media = [path for path in files(arguments.media, []) if _ordinary(path)]
+    clips = media[0].parent
+    pairs = _write_pairs(folder / "pairs.json", [path.name for path in media] * arguments.copies)
+    tools: dict[str, dict[str, Any]] = {}
+    runs: dict[str, Callable[[], float]] = {}
+    walls: dict[str, list[float]] = {}
+
+    for workers in arguments.workers:
+        for tool in ("gpupipe", *_SCRIPTS):
+            name = f"{tool}-{workers}"
+            out = folder / name
+            command = _command(tool, pairs, clips, out, workers)
+            tools[name] = {}
+            if said := _refused(command, out):
+                tools[name] = {"unavailable": said}
+                continue
+            if tool != "gpupipe":
+                tools[name] |= _compare(folder / f"gpupipe-{workers}", out)
+            walls[name] = []
+            runs[name] = lambda command=command, out=out, name=name: _timed(command, out, walls[name])
+
+    times = interleave(runs, arguments.rounds)
+    for name, found in times.items():
+        tools[name] |= {"cpu": statistics.median(found), "wall": statistics.median(walls[name])}
+        ours = f"gpupipe-{name.rpartition('-')[2]}"
+        if name != ours:
+            tools[name] |= {"ratio": ratio(times[ours], found), "wall_ratio": ratio(walls[ours], walls[name])}
+    scaling = ratio(walls["gpupipe-1"], walls["gpupipe-2"]) if {"gpupipe-1", "gpupipe-2"} <= walls.keys() else None
+    return {"clips": len(media) * arguments.copies, "files": len(media), "scaling_2_workers": scaling, "tools": tools}
+
+
+def _ordinary(path: Path) -> bool:
+    """A sound, upright H.264 file of 30 frames or more."""
+    from gpupipe import decode
+    from gpupipe.errors import GpupipeError
+
+    try:
+        with decode.open(path) as decoder:
+            sound = len(decoder.readable()) == len(decoder.index) >= 30
+            return sound and shape(path).codec == "h264" and not decoder.info.rotation
+    except GpupipeError:
+        return False
+
+
+def _write_pairs(path: Path, names: list[str]) -> Path:
+    pairs = [
+        {"vid": f"v{number}", "clip_path": name, "transcript": f"a player walks over the hill, clip {number}"}
+        for number, name in enumerate(names)
+    ]
+    path.write_text(json.dumps(pairs))
+    return path
+
+
+def _command(tool: str, pairs: Path, clips: Path, out: Path, workers: int) -> list[str]:
+    if tool != "gpupipe":
+        return [sys.executable, "-m", _SCRIPTS[tool], str(pairs), str(clips), str(out), str(workers)]
+    return [
+        sys.executable, "-m", "gpupipe.cli.main", "clips", "--pairs-json", str(pairs), "--clips-dir", str(clips),
+        "--output-dir", str(out), "--num-workers", str(workers), "--quiet", "--overwrite",
+    ]  # fmt: skip
+
+
+def _refused(command: list[str], out: Path) -> str | None:
+    """Warm up; the last word of a command that fails."""
+    out.mkdir(exist_ok=True)
+    ended = subprocess.run(command, env=_ENVIRONMENT, cwd=ROOT, capture_output=True, text=True, check=False)
+    if not ended.returncode:
+        return None
+    last = ended.stderr.strip().splitlines()[-1:]
+    return " ".join(last)[:160] or f"exit code {ended.returncode}"
+
+
+def _timed(command: list[str], out: Path, walls: list[float]) -> float:
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    cpu, wall = cpu_of_children(), time.perf_counter()
+    subprocess.run(command, env=_ENVIRONMENT, cwd=ROOT, capture_output=True, check=True)
+    walls.append(time.perf_counter() - wall)
+    return cpu_of_children() - cpu
+
+
+def _compare(ours: Path, theirs: Path) -> dict[str, Any]:
+    """Items that are missing from a script's output, and its worst clip."""
+    worst, missing, unlike = 0.0, 0, 0
+    for folder in sorted(ours.glob("sample_*")):
+        other = theirs / folder.name / "video_input.pkl"
+        if not other.is_file():
+            missing += 1
+            continue
+        a, b = (pickle.loads(path.read_bytes()) for path in (folder / "video_input.pkl", other))
+        difference = float(np.abs(a.astype(np.int16) - b).mean()) if a.shape == b.shape else 255.0
+        worst, unlike = max(worst, difference), unlike + (difference > UNLIKE)
+    return {"missing": missing, "unlike": unlike, "worst_difference": worst}
+
+
+# ---- the engine
+
+
+def _engine(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    clips = folder / "clips"
+    clips.mkdir()
+    synthetic(clips, count=32, size=(240, 320))
+    names = [path.name for path in sorted(clips.iterdir()) if path.suffix == ".mp4"]
+    many = _write_pairs(folder / "many.json", (names * arguments.short_clips)[: arguments.short_clips])
+    one = _write_pairs(folder / "one.json", names[:1])
+    walls: list[float] = []
+
+    def command(tool: str, pairs: Path) -> Callable[[], float]:
+        out = folder / f"{tool}-{pairs.stem}"
+        if tool == "gpupipe":
+            return lambda: _timed(_command(tool, pairs, clips, out, 1), out, walls)
+        words = [sys.executable, "-m", "bench.scripts.bare_loop", str(pairs), str(clips), str(out)]
+        return lambda: _timed(words, out, walls)
+
+    runs = {(tool, pairs): command(tool, pairs) for tool in ("gpupipe", "bare") for pairs in (many, one)}
+    times = interleave(runs, arguments.rounds)
+    starts = {tool: statistics.median(times[tool, one]) for tool in ("gpupipe", "bare")}
+    work = {tool: [each - starts[tool] for each in times[tool, many]] for tool in starts}
+    return {
+        "clips": arguments.short_clips,
+        "gpupipe_cpu": statistics.median(times["gpupipe", many]),
+        "bare_cpu": statistics.median(times["bare", many]),
+        "gpupipe_start_cpu": starts["gpupipe"],
+        "bare_start_cpu": starts["bare"],
+        "overhead": ratio(times["gpupipe", many], times["bare", many]) - 1,
+        "overhead_without_start": ratio(work["gpupipe"], work["bare"]) - 1,
+    }
+
+
+# ---- many items
+
+
+def _plan(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    clips = folder / "clips"
+    clips.mkdir()
+    synthetic(clips, count=8, size=(96, 128))
+    name = next(path.name for path in clips.iterdir() if path.suffix == ".mp4")
+    pairs = _write_pairs(folder / "pairs.json", [name] * arguments.items)
+    words = [sys.executable, "-m", "bench.scripts.many_items", str(pairs), str(clips), str(folder / "out")]
+    ended = subprocess.run(words, env=_ENVIRONMENT, cwd=ROOT, capture_output=True, text=True, check=True)
+    return json.loads(ended.stdout.splitlines()[-1])
+
+
+def _status(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    from gpupipe.jobs.clips import ClipsJob
+
+    out = folder / "out"
+    pairs = _write_pairs(folder / "pairs.json", ["a.mp4"] * arguments.rows)
+    plan = planned(ClipsJob(pairs_json=str(pairs), clips_dir=str(folder)), out)
+    settled(out, plan, plan.count)
+    words = [sys.executable, "-m", "gpupipe.cli.main", "status", str(out)]
+    seconds = []
+    for _ in range(arguments.rounds):
+        began = time.perf_counter()
+        subprocess.run(words, env=_ENVIRONMENT, cwd=ROOT, capture_output=True, check=True)
+        seconds.append(time.perf_counter() - began)
+    return {"rows": arguments.rows, "seconds": statistics.median(seconds)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The same work as the clips job, written as people write it."""

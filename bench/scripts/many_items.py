@@ -1,0 +1,80 @@
+"""Plans many items, then resumes with one of them left; prints seconds and peak memory as JSON.
+
+Command: ``python -m bench.scripts.many_items PAIRS CLIPS_DIR OUT``
+"""
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+from gpupipe.job import class_path
+from gpupipe.jobs.clips import ClipsJob
+from gpupipe.launch import Run, run
+from gpupipe.ledger import DONE, Ledger, Outcome
+from gpupipe.plan import BOOKKEEPING, Plan, PlanWriter
+
+
+class Probe:
+    """A reporter that notes when it is first called: the plan is read, the worker is being started."""
+
+    def __init__(self) -> None:
+        self.first = 0.0
+
+    def update(self, snapshot: object) -> None:
+        self.first = self.first or time.perf_counter()
+
+    def notice(self, text: str) -> None:
+        pass
+
+
+def peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> None:
+    pairs, clips_dir, out = sys.argv[1:4]
+    job = ClipsJob(pairs_json=pairs, clips_dir=clips_dir)
+    began = time.perf_counter()
+    plan = planned(job, Path(out))
+    found = {"items": plan.count, "plan_seconds": time.perf_counter() - began, "plan_peak_mib": peak_mib()}
+    settled(Path(out), plan, plan.count - 1)
+    probe = Probe()
+    began = time.perf_counter()
+    summary = run(job, Run(Path(out), workers=1), probe)
+    found |= {
+        "resume_seconds": probe.first - began,
+        "resume_to_end_seconds": time.perf_counter() - began,
+        "peak_mib": peak_mib(),
+        "done": summary.done,
+    }
+    print(json.dumps(found))
+
+
+def planned(job: ClipsJob, out: Path) -> Plan:
+    """The job's plan, as the launcher writes it."""
+    facts = job.source().stat()
+    source = {"path": str(job.source().absolute()), "size": facts.st_size, "mtime_ns": facts.st_mtime_ns}
+    writer = PlanWriter(out / BOOKKEEPING, job.name, class_path(job), job.options(), job.inputs(), source)
+    job.write_items(writer)
+    return writer.publish()
+
+
+def settled(out: Path, plan: Plan, count: int) -> None:
+    """A ledger that says of the first `count` items that they are done."""
+    folder = out / BOOKKEEPING / "shard-0"
+    folder.mkdir(parents=True)
+    ledger = Ledger(folder / "ledger.db", plan.hash)
+    checksum = "0123456789abcdef" * 2
+    for start in range(0, count, 50000):
+        stop = min(count, start + 50000)
+        ledger.commit(
+            Outcome(n, DONE, 1, 0.01, 0, "ffmpeg", "1000:1", checksum, 1966080, finished=1.8e9)
+            for n in range(start, stop)
+        )
+    ledger.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""Writes docs/benchmarks.md from the files in bench/results/.
+
+Command: ``python -m bench.tables``
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.harness import RESULTS, ROOT
+
+_TARGET = ROOT / "docs" / "benchmarks.md"
+_MODES = {
+    "uniform": "16 frames from first to last",
+    "at": "8 frames at random times",
+    "every4": "Every fourth frame",
+    "all": "Every frame",
+}
+_HEAD = """# Benchmarks
+
+Written by `python -m bench.tables` from `bench/results/`; do not edit. How each number is made, and its command, is in
+the docstring of the file in `bench/`. `pip install -e .[bench]` brings the peers.
+
+Ratios are ours / theirs in CPU seconds, medians over interleaved rounds: below 1 we use less. A peer whose frames are
+not those asked for is marked *unlike* and is never the best peer.
+"""
+
+
+def main() -> int:
+    _TARGET.write_text(page([RESULTS]))
+    return 0
+
+
+def page(folders: Sequence[Path]) -> str:
+    """The whole document."""
+    parts = [_HEAD]
+    writers = {"decode": _decode, "transform": _transform, "clips": _clips}
+    found = [json.loads(path.read_text()) for folder in folders for path in sorted(folder.glob("*.json"))]
+    for name, write in writers.items():
+        parts += [write(result) for result in found if result["benchmark"] == name]
+    return "\n".join(parts)
+
+
+def _place(result: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    return (
+        f"{result['machine']} ({result['cpu']}, {result['cores']} cores), {result['date']}, commit {result['commit']}, "
+        f"{result['rounds']} rounds. Python {result['python']}, {versions}.\n"
+    )
+
+
+def _decode(result: dict[str, Any]) -> str:
+    text = [f"## Decoding: `bench/decode.py`, {result['machine']}\n", _place(result)]
+    for mode, title in _MODES.items():
+        if mode not in result["summary"]:
+            continue
+        groups = result["summary"][mode]
+        tools = sorted({tool for group in groups.values() for tool in group["peers"]})
+        text.append(f"### {title}\n")
+        text.append("Geometric means of ours / theirs by group; in brackets the number of files.\n")
+        rows = []
+        for name, group in groups.items():
+            peers = [group["peers"].get(tool) for tool in tools]
+            cells = [f"{_number(peer['ratio'])} ({peer['files']})" if peer else "" for peer in peers]
+            rows.append([name, group["files"], _number(group["best_peer"]), _number(group["worst"]), *cells])
+        text.append(_table(["group", "files", "best peer", "worst file", *tools], rows))
+        text.append("File by file; CPU milliseconds, and ours / the best peer.\n")
+        text.append(_files(result["files"], mode))
+    unreadable = [f"- {file['file']}: {file['unreadable']}" for file in result["files"] if "unreadable" in file]
+    if unreadable:
+        text += ["### Files that we refuse\n", *unreadable, ""]
+    return "\n".join(text)
+
+
+def _files(files: list[dict[str, Any]], mode: str) -> str:
+    rows, unlike = [], []
+    for file in files:
+        cell = file["modes"].get(mode)
+        if cell is None:
+            continue
+        tools = cell["tools"]
+        ours = tools["gpupipe"]
+        best = cell["best_peer"]
+        stats = ours.get("stats", {})
+        rows.append([
+            file["file"], f"{file['size'][1]}x{file['size'][0]}", file["frames"], ", ".join(file["groups"][:3]),
+            stats.get("wanted"), stats.get("decoded"), stats.get("skipped"),
+            _milliseconds(ours.get("cpu")), best, _milliseconds(tools[best]["cpu"]) if best else "",
+            _number(cell["ratio"]), _number(tools.get("opencv-seek", {}).get("ratio")),
+        ])  # fmt: skip
+        for name, tool in tools.items():
+            if reason := tool.get("unavailable") or tool.get("unlike"):
+                unlike.append(f"- {file['file']}, {name}: {'unlike' if 'unlike' in tool else 'unavailable'}: {reason}")
+    heads = [
+        "file", "size", "frames", "kind", "wanted", "decoded", "skipped", "ours", "best peer", "theirs", "ratio",
+        "ratio to opencv-seek",
+    ]  # fmt: skip
+    table = _table(heads, rows)
+    return "\n".join([table, "Peers left out:\n", *unlike, ""]) if unlike else table
+
+
+def _transform(result: dict[str, Any]) -> str:
+    text = [f"## Planes to small RGB: `bench/transform.py`, {result['machine']}\n", _place(result)]
+    names = list(dict.fromkeys(name for case in result["cases"] for name in case["tools"]))
+    cases = result["cases"]
+    heads = ["CPU microseconds a picture", *(f"{case['height']}p, {case['depth']} bit" for case in cases)]
+    rows = [[name, *(_transform_cell(case["tools"][name]) for case in cases)] for name in names]
+    text.append(f"To 256x160; `gpupipe` runs {cases[0]['simd']} here. In brackets ours / theirs.\n")
+    text.append(_table(heads, rows))
+    bounds = ", ".join(_number(case["times_read_bound"]) for case in cases)
+    text.append(f"Ours takes {bounds} times as long as reading the planes.\n")
+    return "\n".join(text)
+
+
+def _transform_cell(tool: dict[str, Any]) -> str:
+    if "unavailable" in tool:
+        return "unavailable"
+    share = f" ({_number(tool['ratio'])})" if "ratio" in tool else ""
+    return f"{tool['cpu_us']:.0f}{share}{' unlike' if 'unlike' in tool else ''}"
+
+
+def _clips(result: dict[str, Any]) -> str:
+    text = [f"## The whole job: `bench/clips.py`, {result['machine']}\n", _place(result)]
+    if job := result.get("job"):
+        text.append(f"{job['clips']} clips ({job['files']} files); in brackets ours / theirs with as many workers.\n")
+        rows = [[name, *_job_cells(tool)] for name, tool in job["tools"].items()]
+        text.append(_table(["command and workers", "CPU s", "wall s", "remarks"], rows))
+        if job["scaling_2_workers"]:
+            text.append(f"Two workers are {_number(job['scaling_2_workers'])} times as fast as one.\n")
+    if engine := result.get("engine"):
+        text.append(
+            f"Engine: {engine['clips']} short clips take {_number(engine['gpupipe_cpu'])} CPU s, "
+            f"{_number(engine['bare_cpu'])} in a bare loop: {engine['overhead']:.1%} more, "
+            f"{engine['overhead_without_start']:.1%} without the start of the processes "
+            f"({_number(engine['gpupipe_start_cpu'])} and {_number(engine['bare_start_cpu'])} CPU s).\n"
+        )
+    if plan := result.get("plan"):
+        text.append(
+            f"{plan['items']} items: planned in {_number(plan['plan_seconds'])} s, resumed in "
+            f"{_number(plan['resume_seconds'])} s; the supervisor's peak is {plan['peak_mib']:.0f} MiB.\n"
+        )
+    if status := result.get("status"):
+        text.append(f"`gpupipe status` on a ledger of {status['rows']} rows: {_number(status['seconds'])} s.\n")
+    return "\n".join(text)
+
+
+def _job_cells(tool: dict[str, Any]) -> list[str]:
+    if "unavailable" in tool:
+        return ["", "", f"unavailable: {tool['unavailable']}"]
+    share, wall = (f" ({_number(tool[key])})" if key in tool else "" for key in ("ratio", "wall_ratio"))
+    remarks = ", ".join(f"{tool[key]} {key}" for key in ("missing", "unlike") if tool.get(key))
+    return [_number(tool["cpu"]) + share, _number(tool["wall"]) + wall, remarks]
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    cells = [["" if cell is None else str(cell).replace("|", "\\|") for cell in line] for line in lines]
+    return "\n".join("| " + " | ".join(line) + " |" for line in cells) + "\n"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}"
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds * 1e3:.4g}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
