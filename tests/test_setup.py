@@ -28,7 +28,7 @@ FLOORS = (
     ("ops", "sinks"),
     ("frames", "video", "plan", "ledger", "ownership", "leases", "summary", "progress"),
     ("job",),
-    ("worker", "member"),
+    ("worker", "writer", "member"),
     ("supervisor",),
     ("launch",),
     ("jobs",),
