@@ -57,13 +57,16 @@ def stream_block(dump: str, stream: int) -> str:
 
 
 def siting_of(block: str, layout: str | None, codec: str) -> str:
-    """Chroma location that FFmpeg prints for a stream; where it prints none left, but center for yuvj and MPEG-1."""
+    """Chroma location that FFmpeg prints for a stream; where it is not tagged left, but center for yuvj and MPEG-1.
+
+    FFmpeg prints "left" for every H.264 and HEVC stream that says nothing: with yuvj that word is no tag.
+    """
+    centred = codec in ("mjpeg", "mpeg1video") or (layout or "").startswith("yuvj")
     if layout:
         found = re.search(rf"\b{re.escape(layout)}\(([^)]*)\)", block)
         for word in found.group(1).split(", ") if found else ():
-            if word in _SITINGS:
+            if word in _SITINGS and not (centred and word == "left"):
                 return word
-    centred = codec in ("mjpeg", "mpeg1video") or (layout or "").startswith("yuvj")
     return "center" if centred else "left"
 
 

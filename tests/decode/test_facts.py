@@ -30,6 +30,9 @@ def test_blocks() -> None:
     assert siting_of(stream_block(DUMP, 0), "yuv420p", "h264") == "topleft"
     assert siting_of(stream_block(DUMP, 1), "yuvj420p", "hevc") == "center"
     assert siting_of(stream_block(DUMP, 10), "yuv420p", "vp9") == "left"
+    said = "  Stream #0:0: Video: h264 (High), yuvj420p(pc, bt709, {}), 8x8"
+    assert siting_of(said.format("left"), "yuvj420p", "h264") == "center"  # what FFmpeg says of every untagged stream
+    assert siting_of(said.format("topleft"), "yuvj420p", "h264") == "topleft"
 
 
 @pytest.mark.parametrize(
