@@ -17,6 +17,8 @@ from gpupipe.plan import Plan, PlanWriter
 from gpupipe.sinks.base import Place, Sample, Sink
 from gpupipe.stages import Stages
 
+PATIENCE_SECONDS = 120.0
+
 
 @dataclass(slots=True)
 class Work:
@@ -132,6 +134,9 @@ class Job(Protocol):
     def fingerprint(self, item: Any) -> str:
         """Identity of the item's input file as it is now."""
 
+    def patience_seconds(self, item: Any) -> float:
+        """How long a worker may be on the item before it is taken to hang."""
+
     def rows(self) -> Sequence[RowSpec]:
         """The declared rows."""
 
@@ -167,3 +172,15 @@ def fingerprint(path: Path) -> str:
     except OSError:
         return "absent"
     return f"{stat.st_size}:{stat.st_mtime_ns}"
+
+
+def patience_for(path: Path) -> float:
+    """Seconds that a file may take: :data:`PATIENCE_SECONDS`, and ten seconds more for every megabyte of it.
+
+    A hundred times what decoding all of it takes on a slow core, so that only what hangs is ended.
+    """
+    try:
+        size = path.stat().st_size
+    except OSError:
+        size = 0
+    return PATIENCE_SECONDS + size / 1e5

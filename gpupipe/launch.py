@@ -51,6 +51,8 @@ class Run:
         Stop at the first failed item.
     continue_on_error : bool
         Exit 0 though items failed.
+    item_timeout : float or None
+        Seconds after which an item's worker is taken to hang; None for the job's own judgement.
     checkpoint_file : Path or None
         Exported for monitoring scripts; never read.
     """
@@ -62,6 +64,7 @@ class Run:
     overwrite: bool = False
     fail_fast: bool = False
     continue_on_error: bool = False
+    item_timeout: float | None = None
     checkpoint_file: Path | None = None
 
     def check(self) -> None:
@@ -72,6 +75,8 @@ class Run:
             )
         if self.workers is not None and self.workers < 1:
             raise UsageError(f"--num-workers {self.workers}: expected at least 1")
+        if self.item_timeout is not None and self.item_timeout <= 0:
+            raise UsageError(f"--item-timeout {self.item_timeout}: expected seconds above 0")
         if self.overwrite and self.total_shards > 1:
             raise UsageError("--overwrite removes the whole output, not one run shard of it: remove the folder first")
 
@@ -135,6 +140,7 @@ class _Session:
             setup=self._setup(), plan=self._plan, states=self._states, owned=self._owned, ledger=self._ledger,
             epoch=self._claim.epoch, sink=self._sink, place=self._place, workers=workers, reporter=self._reporter,
             group_starts=self._plan.starts, job=self._job, fail_fast=self._how.fail_fast,
+            item_timeout=self._how.item_timeout,
             on_commit=self._export,
         )  # fmt: skip
         with _interrupts(supervisor):

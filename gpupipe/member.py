@@ -37,6 +37,8 @@ class Member:
         It was told to end.
     alone : bool
         It holds a suspect, and gets no second lease.
+    hung : bool
+        It was ended because it was on one item for too long.
     cpu_seconds : float
         CPU time it said it used.
     """
@@ -50,6 +52,7 @@ class Member:
     leases: deque[set[int]] = field(default_factory=deque)
     stopping: bool = False
     alone: bool = False
+    hung: bool = False
     cpu_seconds: float = 0.0
     completed: int = 0
     since: float = field(default_factory=time.monotonic)

@@ -26,6 +26,7 @@ from gpupipe.progress import Reporter, Snapshot
 from gpupipe.pulse import Beat
 from gpupipe.sinks.base import Place, Sink
 from gpupipe.sinks.files import BatchSync
+from gpupipe.watchdog import Watchdog
 
 COMMIT_SECONDS = 1.0
 COMMIT_ITEMS = 5000
@@ -66,11 +67,13 @@ class Supervisor:
         group_starts: np.ndarray | None,
         job: Job,
         fail_fast: bool = False,
+        item_timeout: float | None = None,
         on_commit: Callable[[], None] | None = None,
     ) -> None:
         self._setup, self._plan, self._ledger, self._epoch = setup, plan, ledger, epoch
         self._sink, self._place, self._reporter, self._job = sink, place, reporter, job
         self._fail_fast, self._on_commit = fail_fast, on_commit
+        self._watchdog = Watchdog(lambda ordinal: item_timeout or job.patience_seconds(plan.item(ordinal)))
         self._states = states
         self._owned = owned
         pending = owned & (states == PENDING)
@@ -117,6 +120,7 @@ class Supervisor:
             while self._leases.left or self._members:
                 if self.stop_reason:
                     self._stop()
+                self._end_hung()
                 self._staff()
                 for key, _ in self._selector.select(_TICK_SECONDS):
                     self._hear(key.data)
@@ -142,6 +146,12 @@ class Supervisor:
         self._leases.clear()
         for member in self._members.values():
             member.dismiss()
+
+    def _end_hung(self) -> None:
+        """End workers that are on one item for too long: their deaths are seen like any other."""
+        for member in self._watchdog.overdue(self._members.values()):
+            member.hung = True
+            member.process.kill()
 
     def _staff(self) -> None:
         """Keep as many workers as there is work for, and each supplied."""
@@ -237,9 +247,16 @@ class Supervisor:
             suspect = None
         back = member.outstanding - {suspect}
         # SIGKILL comes from the out-of-memory killer or from a person; only the first is the item's doing.
-        innocent = status == -signal.SIGTERM or (status == -signal.SIGKILL and oom is not None and oom == self._oom)
+        by_hand = status == -signal.SIGTERM or (status == -signal.SIGKILL and oom is not None and oom == self._oom)
+        innocent = by_hand and not member.hung
+        if member.hung:
+            why = f"it was on it for {beat.seconds:.0f} s, longer than it may"
+        elif status == -signal.SIGKILL:
+            why = "the machine ran out of memory"
+        else:
+            why = death(status)
         if suspect is not None and not innocent:
-            self._suspect(suspect, beat, status, killed_for_memory=status == -signal.SIGKILL)
+            self._suspect(suspect, beat, "hang" if member.hung else "crash", why)
         elif suspect is not None:
             back.add(suspect)
         if not self.stop_reason:
@@ -253,7 +270,7 @@ class Supervisor:
                 tail = member.log.read_text(errors="replace")[-2000:].strip()
                 raise StoppedError(f"workers die without an item in hand ({death(status)}); {member.log} ends:\n{tail}")
 
-    def _suspect(self, position: int, beat: Beat, status: int, killed_for_memory: bool) -> None:
+    def _suspect(self, position: int, beat: Beat, error: str, why: str) -> None:
         self._crashes[position] += 1
         if self._crashes[position] <= CRASHES_ALLOWED:
             if not self.stop_reason:
@@ -262,10 +279,9 @@ class Supervisor:
         ordinal = self._plan.ordinal(position)
         item = self._plan.item(ordinal)
         self._sink.void(ordinal, self._job.blob_name(ordinal, item))
-        why = "the machine ran out of memory" if killed_for_memory else death(status)
         message = (
-            f"the worker died twice on this item ({why}) in stage {beat.stage or 'unknown'}; it was tried alone. "
-            "The file is likely to crash its decoder: keep it out, or report it."
+            f"two workers died on this item, the second with nothing else in hand; the last time in stage "
+            f"{beat.stage or 'unknown'}: {why}. Keep the file out, or report it."
         )
         self._settle(
             Outcome(
@@ -275,7 +291,7 @@ class Supervisor:
                 beat.seconds,
                 fingerprint=self._job.fingerprint(item),
                 stage=beat.stage,
-                error="crash",
+                error=error,
                 message=message,
                 finished=time.time(),
                 epoch=self._epoch,

@@ -17,7 +17,7 @@ import numpy as np
 
 from gpupipe.errors import InputError, MissingInputError, UsageError
 from gpupipe.frames import FrameReader, Frames, Sampling
-from gpupipe.job import Completion, Dataset, ItemLoop, Operator, Work, fingerprint
+from gpupipe.job import PATIENCE_SECONDS, Completion, Dataset, ItemLoop, Operator, Work, fingerprint, patience_for
 from gpupipe.jobs.pairs import Pair, parse_pair, read_pairs, size_curve
 from gpupipe.ledger import DONE, FAILED, STATES
 from gpupipe.memory import RowSpec
@@ -155,6 +155,13 @@ class ClipsJob:
             return "absent"
         except InputError:
             return ""
+
+    def patience_seconds(self, item: Any) -> float:
+        """By the size of the item's video."""
+        try:
+            return patience_for(self.locate(self.pair(item)))
+        except InputError:
+            return PATIENCE_SECONDS
 
     def locate(self, pair: Pair) -> Path:
         """The pair's video file; raises :class:`MissingInputError`."""

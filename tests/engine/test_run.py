@@ -95,6 +95,37 @@ def test_a_crashing_item_costs_only_itself_and_is_tried_twice(planned, tmp_path)
     assert tries.count("15") == 2
 
 
+def test_a_hanging_item_is_ended_tried_alone_and_set_aside(planned, tmp_path):
+    job = planned(["ok"] * 6 + ["stuck"] + ["ok"] * 30)
+    summary = go(job, tmp_path / "out", workers=2, item_timeout=1.2)
+    assert (summary.done, summary.reasons) == (36, {"hang": 1})
+    tries = Path(job.marks, "tries").read_text().split()
+    assert tries.count("6") == 2
+    (line,) = (tmp_path / "out/failed.jsonl").read_text().splitlines()
+    assert "in stage work" in json.loads(line)["message"]
+
+
+def test_a_supervisor_that_was_stopped_ends_nobody_on_waking(planned, tmp_path):
+    """Stopped for longer than the deadline while an item is at work: the item is not taken to hang."""
+    job = planned(["ok"] * 3, delay=2.5)
+    process = start_run(_plain(job), {"output": tmp_path / "out", "workers": 1, "item_timeout": 3.2})
+    _until(lambda: Path(job.marks, "tries").exists())
+    for victim in (process.pid, *workers_of(process.pid)):
+        os.kill(victim, signal.SIGSTOP)
+    _until(_after(4.0))
+    for victim in (*workers_of(process.pid), process.pid):
+        os.kill(victim, signal.SIGCONT)
+    assert process.wait(60) == 0
+    assert Path(job.marks, "tries").read_text().split() == ["0", "1", "2"]
+
+
+def _after(seconds):
+    import time
+
+    end = time.monotonic() + seconds
+    return lambda: time.monotonic() >= end
+
+
 def test_the_same_command_again_does_nothing(planned, tmp_path):
     job = planned(misdeeds(20))
     first = go(job, tmp_path / "out", workers=2)

@@ -61,6 +61,9 @@ class ToyJob:
     def _mark(self, item):
         return Path(self.marks, f"input-{item}")
 
+    def patience_seconds(self, item):
+        return 60.0
+
     def rows(self):
         return [RowSpec("payload", (64,), "|u1"), RowSpec("pair", (2,), "<i8"), RowSpec("valid", (), "|b1")]
 
