@@ -1,3 +1,80 @@
-"""Bulk media work on every core and every GPU."""
+"""Bulk media work on every core and every GPU.
+
+The names below are loaded when they are first used, so that ``import gpupipe`` costs nothing.
+
+>>> import gpupipe
+>>> with gpupipe.open_video("clip.mp4") as video:  # doctest: +SKIP
+...     batch = video.frames(num=16, size=(160, 256))
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gpupipe.api import clips, load_pickle, status
+    from gpupipe.errors import (
+        CorruptError,
+        DecodeError,
+        GpupipeError,
+        InputError,
+        LockedError,
+        MissingInputError,
+        NoVideoError,
+        OutputError,
+        StoppedError,
+        TruncatedError,
+        UnsupportedError,
+        UsageError,
+    )
+    from gpupipe.summary import Summary
+    from gpupipe.types import StreamInfo
+    from gpupipe.video import Frame, FrameBatch, Video, open_video
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "CorruptError",
+    "DecodeError",
+    "Frame",
+    "FrameBatch",
+    "GpupipeError",
+    "InputError",
+    "LockedError",
+    "MissingInputError",
+    "NoVideoError",
+    "OutputError",
+    "StoppedError",
+    "StreamInfo",
+    "Summary",
+    "TruncatedError",
+    "UnsupportedError",
+    "UsageError",
+    "Video",
+    "__version__",
+    "clips",
+    "load_pickle",
+    "open_video",
+    "status",
+]
+
+_HOMES = {
+    "api": ("clips", "load_pickle", "status"),
+    "summary": ("Summary",),
+    "types": ("StreamInfo",),
+    "video": ("Frame", "FrameBatch", "Video", "open_video"),
+}
+_MODULES = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_MODULES.get(name, 'errors')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

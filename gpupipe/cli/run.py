@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tomllib
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gpupipe import launch
+from gpupipe.api import run_shown
 from gpupipe.errors import UsageError
 from gpupipe.job import Job
 from gpupipe.launch import Run
 from gpupipe.machine import usable_cores
 from gpupipe.report.final import final_text
-from gpupipe.report.live import Display, Lines, Quiet
 
 SETTINGS = Path("gpupipe.toml")
 
@@ -31,6 +28,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--resume", action="store_true", help="accepted; the same command always continues")
     group.add_argument("--continue-on-error", action="store_true", help="exit 0 though items failed")
     group.add_argument("--fail-fast", action="store_true", help="stop at the first failed item")
+    group.add_argument("--item-timeout", type=float, metavar="S", help="an item at work for longer hangs")
     group.add_argument("--checkpoint-file", type=Path, metavar="F", help="export processed_indices and timestamp")
     group.add_argument("--backend", choices=("auto", "ffmpeg"), default="auto", help="decoder")
     group.add_argument("--gpu-ids", nargs="+", metavar="G", help="one process a GPU named; repeats are weights")
@@ -60,7 +58,7 @@ def read_settings(parser: argparse.ArgumentParser, job: str) -> None:
         if key not in flags or key == "help":
             raise UsageError(f"{SETTINGS}: [{job}] has no setting {key!r}")
         kind = flags[key].type
-        if kind is Path or kind is int:
+        if kind in (Path, int, float):
             try:
                 defaults[key] = kind(value)
             except (TypeError, ValueError) as error:
@@ -89,6 +87,7 @@ def run_from(arguments: argparse.Namespace, output: Path) -> tuple[Run, list[str
         overwrite=arguments.overwrite,
         fail_fast=arguments.fail_fast,
         continue_on_error=arguments.continue_on_error,
+        item_timeout=arguments.item_timeout,
         checkpoint_file=arguments.checkpoint_file,
     )
     return run, notices
@@ -96,18 +95,7 @@ def run_from(arguments: argparse.Namespace, output: Path) -> tuple[Run, list[str
 
 def run_and_report(job: Job, run: Run, notices: list[str], arguments: argparse.Namespace, unit: str) -> int:
     """Run the job under the display that fits, print the closing words, return the exit code."""
-    reporter: Quiet
-    if arguments.quiet:
-        reporter = Quiet()
-    elif sys.stderr.isatty():
-        reporter = Display(sys.stderr, unit)
-    else:
-        reporter = Lines(sys.stderr, unit)
-    with reporter:
-        for text in notices:
-            reporter.notice(text)
-        summary = launch.run(job, run, reporter)
-    summary = replace(summary, notices=reporter.notices)
+    summary = run_shown(job, run, unit, progress=not arguments.quiet, notices=notices)
     if arguments.json:
         print(json.dumps(summary.to_json()))
     elif not arguments.quiet:

@@ -1,0 +1,253 @@
+"""The jobs as functions: what the commands do, from a script, a thread or a notebook.
+
+A function takes what its command takes, under the same names, and gives the same bytes. It reads no ``gpupipe.toml``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from operator import index
+from pathlib import Path
+from typing import Any
+
+from gpupipe import launch
+from gpupipe.decode import BACKENDS
+from gpupipe.errors import UsageError
+from gpupipe.job import Job
+from gpupipe.jobs.clips import ClipsJob
+from gpupipe.launch import INTERRUPTED, Run
+from gpupipe.report import final
+from gpupipe.report.live import Display, Lines, Quiet
+from gpupipe.sinks import pickles
+from gpupipe.sinks.base import SHARD_SIZE
+from gpupipe.summary import Summary
+from gpupipe.types import Size
+
+StrPath = str | os.PathLike[str]
+
+
+def clips(
+    pairs_json: StrPath,
+    output_dir: StrPath,
+    *,
+    clips_dir: StrPath | None = None,
+    videos_dir: StrPath | None = None,
+    format: str = "samples",
+    num_frames: int = 16,
+    size: Size = (160, 256),
+    split_mode: str = "random",
+    seed: int = 42,
+    max_samples: int | None = None,
+    stream: int | None = None,
+    strict: bool = False,
+    allow_partial: bool = False,
+    all_frames: bool = False,
+    shard_size: int = SHARD_SIZE,
+    backend: str = "auto",
+    num_workers: int | None = None,
+    shard: int = 0,
+    total_shards: int = 1,
+    overwrite: bool = False,
+    continue_on_error: bool = False,
+    fail_fast: bool = False,
+    item_timeout: float | None = None,
+    checkpoint_file: StrPath | None = None,
+    progress: bool = False,
+) -> Summary:
+    """Make frame tensors and CLIP tokens of video and text pairs: ``gpupipe clips``.
+
+    Work goes on in processes of its own, which need no ``if __name__ == "__main__"`` in the caller's script. The same
+    call again continues where an earlier one, or the command, ended.
+
+    Parameters
+    ----------
+    pairs_json : path
+        JSON list (or JSONL) of pairs.
+    output_dir : path
+        Made if it is not there.
+    clips_dir, videos_dir : path
+        Folder of the cut clips, or of the uncut videos; exactly one of them.
+    format : str
+        ``"samples"``, ``"npy"`` or ``"webdataset"``.
+    num_frames : int
+        Frames a clip (T), spread evenly; where there are fewer the last is repeated, and marked.
+    size : (int, int)
+        ``(height, width)`` of the frames in pixels.
+    split_mode : str
+        ``"random"``, ``"all_train"`` or ``"all_test"``.
+    seed : int
+        Of the splits and of ``max_samples``.
+    max_samples : int, optional
+        A seeded choice of so many pairs.
+    stream : int, optional
+        Index of the video stream in its container; default the one FFmpeg calls best.
+    strict : bool
+        Decode every packet and fail the item on any fault.
+    allow_partial : bool
+        Sample from the frames before the first fault.
+    all_frames : bool
+        Keep every frame (``"samples"`` and ``"webdataset"``).
+    shard_size : int
+        Items an output shard.
+    backend : str
+        ``"auto"`` or ``"ffmpeg"``.
+    num_workers : int, optional
+        Worker processes; default one a usable core.
+    shard, total_shards : int
+        Which part of the work this call does, where several share the output.
+    overwrite : bool
+        Remove what an earlier run made and start anew.
+    continue_on_error : bool
+        ``Summary.exit_code`` is 0 though items failed; changes nothing else.
+    fail_fast : bool
+        Stop at the first failed item.
+    item_timeout : float, optional
+        Seconds after which an item at work counts as hanging; default the job's own judgement.
+    checkpoint_file : path, optional
+        Exported for monitoring scripts.
+    progress : bool
+        Show on stderr what the command shows there.
+
+    Returns
+    -------
+    Summary
+        Failed items are in it (``failed``, ``reasons``, ``failures_file``); they raise nothing.
+
+    Raises
+    ------
+    UsageError
+        The call cannot be carried out as given (the message names the command's flags), the pairs file is none, or the
+        output holds another configuration; nothing was started.
+    LockedError
+        Another run holds the output.
+    OutputError, StoppedError
+        The run ended early, for a reason that is no item's fault; the same call continues.
+    KeyboardInterrupt
+        Ctrl-C or SIGTERM on the main thread. Every worker has ended the item in hand; the same call continues. On
+        another thread signals are the caller's business.
+    """
+    try:
+        height, width = map(index, size)  # plain int: options are kept as JSON
+    except (TypeError, ValueError):
+        raise UsageError(f"size={size!r}: expected (height, width) in pixels") from None
+    if backend not in BACKENDS:
+        raise UsageError(f"backend {backend!r}: expected one of {', '.join(BACKENDS)}")
+    job = ClipsJob(
+        num_frames=index(num_frames),
+        frame_height=height,
+        frame_width=width,
+        split_mode=split_mode,
+        seed=index(seed),
+        max_samples=None if max_samples is None else index(max_samples),
+        format=format,
+        strict=strict,
+        allow_partial=allow_partial,
+        all_frames=all_frames,
+        stream=None if stream is None else index(stream),
+        shard_size=index(shard_size),
+        pairs_json=_absolute(pairs_json),
+        clips_dir=None if clips_dir is None else _absolute(clips_dir),
+        videos_dir=None if videos_dir is None else _absolute(videos_dir),
+        backend=backend,
+    )
+    run = Run(
+        output=Path(output_dir).absolute(),
+        workers=num_workers,
+        shard=shard,
+        total_shards=total_shards,
+        overwrite=overwrite,
+        fail_fast=fail_fast,
+        continue_on_error=continue_on_error,
+        item_timeout=item_timeout,
+        checkpoint_file=None if checkpoint_file is None else Path(checkpoint_file),
+    )
+    return _unless_interrupted(run_shown(job, run, "clips", progress))
+
+
+def status(output_dir: StrPath) -> dict[str, Any]:
+    """Say where an output stands, during a run or after it: ``gpupipe status --json``.
+
+    Returns
+    -------
+    dict
+        ``job, output, state, items, done, failed, pending, reasons, running, items_per_second, eta_seconds,
+        active_seconds, bottleneck, stages``; JSON values.
+
+    Raises
+    ------
+    UsageError
+        No output of gpupipe is there.
+    """
+    return final.status(Path(output_dir))
+
+
+def load_pickle(path: StrPath) -> Any:
+    """Read a pickle of arrays, plain containers and scalars, and run nothing from it.
+
+    Parameters
+    ----------
+    path : path
+        ``video_input.pkl``, ``text_input.pkl``, ...
+
+    Returns
+    -------
+    object
+        See :func:`gpupipe.sinks.pickles.load`.
+
+    Raises
+    ------
+    InputError
+        It is damaged, or names anything that is not one of those; the message says what.
+    OSError
+        The file cannot be read.
+    """
+    with Path(path).open("rb") as file:
+        return pickles.load(file)
+
+
+def run_shown(job: Job, run: Run, unit: str, progress: bool = True, notices: Iterable[str] = ()) -> Summary:
+    """Run a job under the display that fits stderr, or under none; commands and functions alike.
+
+    Parameters
+    ----------
+    job, run
+        See :func:`gpupipe.launch.run`, also for what is raised.
+    unit : str
+        What the job calls its items.
+    progress : bool
+        Show a live display on a terminal, plain lines elsewhere.
+    notices : iterable of str
+        To say before the start.
+
+    Returns
+    -------
+    Summary
+        With every notice in it.
+    """
+    reporter: Quiet
+    if not progress:
+        reporter = Quiet(sys.stderr)
+    elif sys.stderr.isatty():
+        reporter = Display(sys.stderr, unit)
+    else:
+        reporter = Lines(sys.stderr, unit)
+    with reporter:
+        for text in notices:
+            reporter.notice(text)
+        summary = launch.run(job, run, reporter)
+    return replace(summary, notices=reporter.notices)
+
+
+def _unless_interrupted(summary: Summary) -> Summary:
+    # A command says so by its exit code; a script that went on would take a part for the whole.
+    if summary.stop_reason == INTERRUPTED:
+        raise KeyboardInterrupt(f"{summary.output}: {summary.pending} items left; the same call continues")
+    return summary
+
+
+def _absolute(path: StrPath) -> str:
+    # Workers and later runs find it from any folder.
+    return str(Path(path).absolute())
