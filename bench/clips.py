@@ -227,12 +227,14 @@ def _status(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     plan = planned(ClipsJob(pairs_json=str(pairs), clips_dir=str(folder)), out)
     settled(out, plan, plan.count)
     words = [sys.executable, "-m", "gpupipe.cli.main", "status", str(out)]
-    seconds = []
+    walls: list[float] = []
+    cpus = []
     for _ in range(arguments.rounds):
-        began = time.perf_counter()
+        cpu, wall = cpu_of_children(), time.perf_counter()
         subprocess.run(words, env=_ENVIRONMENT, cwd=ROOT, capture_output=True, check=True)
-        seconds.append(time.perf_counter() - began)
-    return {"rows": arguments.rows, "seconds": statistics.median(seconds)}
+        walls.append(time.perf_counter() - wall)
+        cpus.append(cpu_of_children() - cpu)
+    return {"rows": arguments.rows, "seconds": statistics.median(walls), "cpu": statistics.median(cpus)}
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from typing import Any
 import av
 import numpy as np
 
-from bench.harness import SIZE, finish, geometric_mean, interleave, options, ratio
+from bench.harness import SIZE, earlier, finish, geometric_mean, interleave, options, ratio, write
 from bench.media import files, shape
 from bench.peers import TOOLS, Request
 from bench.players import Player, Unavailable, shown
@@ -48,14 +48,20 @@ _AT = 8
 def main(argv: list[str] | None = None) -> int:
     arguments = _arguments(argv)
     players = {name: Player(name, arguments.patience) for name in arguments.tools}
-    reports = []
+    known = earlier("decode", arguments) if arguments.keep else {}
+    reports = {report["file"]: report for report in known.get("files", [])}
+
+    def result() -> dict[str, Any]:
+        ordered = [reports[name] for name in sorted(reports)]
+        return {"rounds": arguments.rounds, "files": ordered, "summary": summary(ordered)}
+
     for path in files(arguments.media, arguments.only):
-        report = _file(path, players, arguments)
-        reports.append(report)
-        _say(report)
+        reports[path.name] = _file(path, players, arguments, reports.get(path.name, {}).get("modes", {}))
+        _say(reports[path.name])
+        write("decode", arguments, result())
     for player in players.values():
         player.close()
-    finish("decode", arguments, {"rounds": arguments.rounds, "files": reports, "summary": summary(reports)})
+    finish("decode", arguments, result())
     return 0
 
 
@@ -65,6 +71,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="files with one of these in their name")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument("--tools", nargs="+", choices=list(TOOLS), default=list(TOOLS))
+    parser.add_argument("--keep", action="store_true", help="add to the results of this very code that are there")
     parser.add_argument("--patience", type=float, default=120, metavar="S", help="seconds for one request")
     parser.add_argument(
         "--slow", type=float, default=1, metavar="S", help="a peer that takes longer, and 3 times ours, is asked once"
@@ -135,28 +142,40 @@ def _residual(frame: np.ndarray, ours: np.ndarray) -> float:
     return float(np.abs(a - gain * b).mean())
 
 
-def _file(path: Path, players: dict[str, Player], arguments: argparse.Namespace) -> dict[str, Any]:
+def _file(
+    path: Path, players: dict[str, Player], arguments: argparse.Namespace, known: dict[str, Any]
+) -> dict[str, Any]:
+    """One file; the modes that are known are not measured again."""
     report: dict[str, Any] = {"file": path.name, "modes": {}}
     try:
         form = shape(path)
         report |= {**dataclasses.asdict(form), "groups": form.groups()}
         reference = Reference(path)
     except (av.FFmpegError, IndexError, GpupipeError) as error:
-        return report | {"unreadable": " ".join(str(error).replace(str(path), path.name).split())[:200]}
+        return report | {"unreadable": _said(error, path)}
     report["frames"] = reference.total
     if form.codec == "h264" and reference.total >= 200:
         report["groups"].append("H.264 of 200 frames or more")
+    if reference.total >= 30:
+        report["groups"].append("30 frames or more")
     try:
-        for mode in arguments.modes:
-            if mode in ("every4", "all") and reference.total > arguments.longest:
-                continue
-            report["modes"][mode] = cell = _cell(reference, reference.request(mode), players, arguments)
-            skipped = cell["tools"].get("gpupipe", {}).get("stats", {}).get("skipped", 0)
-            if mode == "uniform" and form.codec in ("vp9", "av1") and skipped:
-                report["groups"].append("VP9/AV1 with droppable frames")
+        for mode in MODES:
+            if mode in known:
+                report["modes"][mode] = known[mode]
+            elif mode in arguments.modes and (mode in ("uniform", "at") or reference.total <= arguments.longest):
+                report["modes"][mode] = _cell(reference, reference.request(mode), players, arguments)
+    except GpupipeError as error:
+        report |= {"unreadable": _said(error, path), "modes": {}}
     finally:
         reference.close()
+    tools = report["modes"].get("uniform", {}).get("tools", {})
+    if form.codec in ("vp9", "av1") and tools.get("gpupipe", {}).get("stats", {}).get("skipped"):
+        report["groups"].append("VP9/AV1 with droppable frames")
     return report
+
+
+def _said(error: Exception, path: Path) -> str:
+    return " ".join(str(error).replace(str(path), path.name).split())[:200]
 
 
 def _cell(

@@ -103,12 +103,31 @@ def options(docstring: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def finish(name: str, arguments: argparse.Namespace, result: dict[str, Any]) -> None:
-    """Write the result's file; print it without what is told file by file, as the last line."""
+def write(name: str, arguments: argparse.Namespace, result: dict[str, Any]) -> dict[str, Any]:
+    """Write the result's file; return what is in it."""
     whole = rounded({"benchmark": name, "machine": arguments.machine, **facts(), **result})
     arguments.results.mkdir(parents=True, exist_ok=True)
-    (arguments.results / f"{name}-{arguments.machine}.json").write_text(json.dumps(whole, indent=1) + "\n")
+    _file(name, arguments).write_text(json.dumps(whole, indent=1) + "\n")
+    return whole
+
+
+def finish(name: str, arguments: argparse.Namespace, result: dict[str, Any]) -> None:
+    """Write the result's file; print it without what is told file by file, as the last line."""
+    whole = write(name, arguments, result)
     print(json.dumps({key: value for key, value in whole.items() if key != "files"}))
+
+
+def earlier(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """What an earlier run of this very code found; empty where there is none."""
+    path = _file(name, arguments)
+    found = json.loads(path.read_text()) if path.exists() else {}
+    now = facts()
+    same = all(found.get(key) == now[key] for key in ("commit", "cpu", "versions"))
+    return found if same and found.get("rounds") == arguments.rounds else {}
+
+
+def _file(name: str, arguments: argparse.Namespace) -> Path:
+    return Path(arguments.results, f"{name}-{arguments.machine}.json")
 
 
 def _version(package: str) -> str | None:

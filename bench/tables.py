@@ -144,7 +144,8 @@ def _clips(result: dict[str, Any]) -> str:
             f"{_number(plan['resume_seconds'])} s; the supervisor's peak is {plan['peak_mib']:.0f} MiB.\n"
         )
     if status := result.get("status"):
-        text.append(f"`gpupipe status` on a ledger of {status['rows']} rows: {_number(status['seconds'])} s.\n")
+        seconds = f"{_number(status['seconds'])} s, {_number(status['cpu'])} CPU s"
+        text.append(f"`gpupipe status` on a ledger of {status['rows']} rows: {seconds}.\n")
     return "\n".join(text)
 
 
