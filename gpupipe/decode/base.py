@@ -34,9 +34,9 @@ class Stats:
     Attributes
     ----------
     packets : int
-        Fed to the codec.
+        That the codec was to be fed.
     skipped : int
-        Of those, fed only to be dropped undecoded.
+        Of those, dropped undecoded, by the codec or before it.
     decoded : int
         Frames that came out.
     """

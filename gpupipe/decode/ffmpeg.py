@@ -18,10 +18,10 @@ from av.video.frame import VideoFrame
 from gpupipe.decode.base import Decoder, IndexMismatch, Indices, Stats, checked
 from gpupipe.decode.facts import colour_of
 from gpupipe.decode.ffmpeg_file import MediaFile, orientation_of
-from gpupipe.decode.ffmpeg_packets import PacketSource
+from gpupipe.decode.ffmpeg_packets import PacketSource, beginning
 from gpupipe.decode.headers import HeaderError
-from gpupipe.decode.index import Bools, FrameIndex, counted_index, exact_index
-from gpupipe.decode.planner import Run, plan
+from gpupipe.decode.index import FrameIndex, counted_index, exact_index
+from gpupipe.decode.planner import Plan, Run, plan
 from gpupipe.errors import CorruptError, NoVideoError, TruncatedError, UnsupportedError, UsageError
 from gpupipe.layouts import native_layout
 from gpupipe.types import StreamInfo, Surface, SurfaceFormat
@@ -226,11 +226,12 @@ class FFmpegDecoder(Decoder):
         self._used = True
         yield from self._execute(run, None, drain, trace=True)
 
-    def _execute(self, run: Run, skippable: Bools | None, drain: bool = True, trace: bool = False) -> Generator[Event]:
-        """Feed a run of packets; those that are skippable only as far as their headers."""
+    def _execute(self, run: Run, schedule: Plan | None, drain: bool = True, trace: bool = False) -> Generator[Event]:
+        """Feed a run of packets; those that the schedule can do without as far as their headers, or not at all."""
         codec, stats = self._media.codec, self.stats
         codec.open(strict=False)
         codec.copy_opaque = trace
+        skips = self._packets().table.skips
         number = run.start
         for number, packet in self._packets().feed(run):
             if packet.is_corrupt:
@@ -240,10 +241,15 @@ class FFmpegDecoder(Decoder):
             stats.packets += 1
             if trace:
                 packet.opaque = _Number(number)
-            if skippable is not None:
-                skipped = bool(skippable[number])
-                codec.skip_frame = "NONREF" if skipped else "DEFAULT"
+            if schedule is not None:
+                skipped = bool(schedule.skippable[number])
                 stats.skipped += skipped
+                if skips:
+                    codec.skip_frame = "NONREF" if skipped else "DEFAULT"
+                elif skipped:
+                    continue
+                elif schedule.cut[number]:
+                    packet = beginning(packet, int(schedule.cut[number]))  # noqa: PLW2901
             try:
                 frames = codec.decode(packet)
             except av.FFmpegError as error:
@@ -304,9 +310,9 @@ class FFmpegDecoder(Decoder):
         last = -1
         for run in schedule.runs:
             self._restart(table.restarts)
-            here = shown[run.start : run.stop][schedule.closure[run.start : run.stop]]
+            here = shown[run.start : run.stop][(schedule.closure & (schedule.cut == 0))[run.start : run.stop]]
             due = set(here[here >= 0].tolist())
-            for frame, packet, fault in self._execute(run, schedule.skippable if table.skips else None):
+            for frame, packet, fault in self._execute(run, schedule):
                 self._mind(turn)
                 number = index.number(frame.pts) if frame is not None else None
                 source = packet if number is None else int(index.packet[number])

@@ -187,6 +187,13 @@ class PacketSource:
         )
 
 
+def beginning(packet: Packet, nbytes: int) -> Packet:
+    """The packet without what comes behind its first bytes."""
+    cut = av.Packet(bytes(packet)[:nbytes])
+    cut.pts, cut.dts, cut.time_base = packet.pts, packet.dts, packet.time_base
+    return cut
+
+
 def _demux(media: MediaFile) -> Iterator[Packet]:
     for packet in media.container.demux(media.stream):
         if packet.size or packet.dts is not None or packet.pts is not None:  # not PyAV's mark of the end

@@ -38,6 +38,8 @@ class PacketTable:
         Rank in output order.
     shown, entry, leading, droppable, broken : bool [P]
         See :class:`gpupipe.decode.headers.Picture`.
+    prefix : int64 [P]
+        Likewise.
     skips, restarts : bool
         See :class:`gpupipe.decode.headers.Scanner`.
     """
@@ -54,6 +56,7 @@ class PacketTable:
     leading: Bools
     droppable: Bools
     broken: Bools
+    prefix: Int64s
     skips: bool = False
     restarts: bool = False
 
@@ -73,17 +76,19 @@ class PacketTable:
         count = columns.shape[1]
         if pictures is None:
             facts = np.zeros((5, count), np.bool_)
-            order = np.arange(count, dtype=np.int64)
+            order, prefix = np.arange(count, dtype=np.int64), np.zeros(count, np.int64)
         else:
             rows_of_facts = [(p.shown, p.entry, p.leading, p.droppable, p.broken) for p in pictures]
             facts = np.array(rows_of_facts, np.bool_).reshape(-1, 5).T
             order = np.array([p.order for p in pictures], np.int64)
+            prefix = np.array([p.prefix for p in pictures], np.int64)
         pts, dts, pos, size = (np.ascontiguousarray(column) for column in columns[:4])
         discard, corrupt = columns[4:] != 0
         shown, entry, leading, droppable, broken = (np.ascontiguousarray(fact) for fact in facts)
         return cls(
-            pts, dts, pos, size, discard, corrupt, order, shown, entry, leading, droppable, broken, skips, restarts
-        )
+            pts, dts, pos, size, discard, corrupt, order, shown, entry, leading, droppable, broken, prefix, skips,
+            restarts,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gpupipe.decode.index import Bools, FrameIndex, PacketTable
+from gpupipe.decode.index import Bools, FrameIndex, Int64s, PacketTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +35,15 @@ class Plan:
         Packets that the wanted pictures depend on; damage in any of them fails the item.
     skippable : bool [P]
         Packets that need not be decoded although they lie in a run.
+    cut : int64 [P]
+        Bytes of a packet after which it may be cut off, because the picture behind them is not wanted; 0 where all of
+        it is needed.
     """
 
     runs: Sequence[Run]
     closure: Bools
     skippable: Bools
+    cut: Int64s
 
 
 def plan(table: PacketTable, index: FrameIndex, wanted: Sequence[int], seek: bool = True) -> Plan:
@@ -79,4 +83,6 @@ def plan(table: PacketTable, index: FrameIndex, wanted: Sequence[int], seek: boo
         else:
             runs.append(Run(start if seek else 0, stop))
     closure[targets] = True
-    return Plan(runs, closure, table.droppable & ~closure)
+    cut = table.prefix.copy()
+    cut[targets] = 0
+    return Plan(runs, closure, table.droppable & ~closure, cut)

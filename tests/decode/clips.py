@@ -10,6 +10,11 @@ _X264 = {"preset": "veryfast"}
 _X265 = {"preset": "ultrafast"}
 _VP9 = {"deadline": "realtime", "cpu-used": "8"}
 _AV1 = {"preset": "12", "crf": "30"}
+_LAYERS = (
+    "ts_number_layers=3:ts_target_bitrate=100,200,300:ts_rate_decimator=4,2,1:ts_periodicity=4:ts_layer_id=0,2,1,2:"
+    "ts_layering_mode=3"
+)
+_LIVE = {"deadline": "realtime", "cpu-used": "7", "lag-in-frames": "0", "b": "300k", "aq-mode": "3"}
 
 
 def _x264(params: str, **more: object) -> Clip:
@@ -66,8 +71,16 @@ PLANNED = {
     "vp9 mp4": Clip("libvpx-vp9", options=_VP9, gop=15),
     "vp9 444": Clip("libvpx-vp9", "webm", layout="yuv444p", options=_VP9),
     "vp9 odd": Clip("libvpx-vp9", "webm", size=(97, 131), options=_VP9),
+    "vp9 temporal layers": Clip(
+        "libvpx-vp9", "webm", count=60, gop=30, options={**_LIVE, "error-resilient": "1", "ts-parameters": _LAYERS}
+    ),
+    "vp9 layers not resilient": Clip(
+        "libvpx-vp9", "webm", count=60, gop=30, options={**_LIVE, "error-resilient": "0", "ts-parameters": _LAYERS}
+    ),
     "av1": Clip("libsvtav1", options=_AV1, count=60, gop=20),
     "av1 10 bit webm": Clip("libsvtav1", "webm", layout="yuv420p10le", options=_AV1),
+    "av1 low delay": Clip("libsvtav1", count=60, gop=30, options={**_AV1, "svtav1-params": "pred-struct=1"}),
+    "av1 grain": Clip("libsvtav1", count=40, options={**_AV1, "svtav1-params": "film-grain=10"}),
     "mpeg4": Clip("mpeg4", options={"qscale": "3"}, gop=12),
     "mpeg4 b": Clip("mpeg4", options={"qscale": "3"}, gop=12, b_frames=2),
     "mpeg4 avi": Clip("mpeg4", "avi", gop=12),

@@ -51,6 +51,13 @@ class TestFfmpeg(DecoderTests):
             assert decoder.stats.decoded < decoder.stats.packets
             assert decoder.stats.skipped == decoder.stats.packets - decoder.stats.decoded
 
+    @pytest.mark.parametrize("name", ["vp9 temporal layers", "av1", "av1 low delay"])
+    def test_never_fed(self, make: Make, name: str) -> None:
+        """What replaces no reference is dropped before the codec, also behind hidden frames in the same packet."""
+        with self.open(make(PLANNED[name])) as decoder:
+            list(decoder.frames([19]))
+            assert decoder.stats.decoded < 0.7 * decoder.stats.packets
+
     def test_wrong_index_is_noticed(self, make: Make) -> None:
         """Whatever made the index wrong: reading notices, counts, and asks again."""
         with FFmpegDecoder(make(PLANNED["h264 no b"])) as decoder:

@@ -104,6 +104,14 @@ class TestPictures:
         assert 0 < sum(p.droppable for p in pictures) < len(pictures)
         assert not any(p.droppable for p in flat)
 
+    @pytest.mark.parametrize("name", ["vp9 temporal layers", "av1 low delay", "av1", "vp9 layers not resilient", "vp9"])
+    def test_replaces_nothing(self, make: Make, name: str) -> None:
+        """About half of the frames of these clips; of VP9's the next one takes over more unless it is error resilient."""
+        pictures, _ = scan(make(PLANNED[name]))
+        share = sum(p.droppable or p.prefix > 0 for p in pictures) / len(pictures)
+        assert 0.3 < share < 0.6 if name in ("vp9 temporal layers", "av1 low delay", "av1") else share == 0
+        assert all(p.shown and not p.entry for p in pictures if p.droppable or p.prefix)
+
     def test_hidden(self) -> None:
         """Frames that only update references: by hand, since encoders write few."""
         vp8, vp9, av1 = (scanner_for(codec, b"") for codec in ("vp8", "vp9", "av1"))

@@ -2,10 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 from gpupipe.decode.headers.bits import Bits, HeaderError
 from gpupipe.decode.headers.picture import Picture, PictureList
 
-_SEQUENCE, _FRAME_HEADER, _FRAME = 1, 3, 6
+_SEQUENCE, _FRAME_HEADER, _TILES, _FRAME, _COPY, _PADDING = 1, 3, 4, 6, 7, 15
+_KEY, _INTRA_ONLY, _SWITCH = 0, 2, 3
+_HEADER_BYTES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """Fields of a sequence header that the start of a frame header needs."""
+
+    still: bool
+    time_bits: int  # of the presentation time in a frame header; 0 where it is not sent
+    removal_bits: tuple[int, tuple[int, ...]] | None  # of the buffer removal times; layers of the operating points
+    id_bits: int
+    choose_screen: int  # 0, 1; 2 where frames choose
+    choose_integer: int
+    order_bits: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    shown: bool
+    again: bool  # shows what was decoded before
+    key: bool
+    refreshes: int  # slots of references that are replaced; -1 where that is not known
 
 
 class Av1Scanner(PictureList):
@@ -22,69 +48,149 @@ class Av1Scanner(PictureList):
 
     def __init__(self, extradata: bytes) -> None:
         super().__init__()
-        self._still: bool | None = None
+        self._sequence: Sequence | None = None
         self._header = b""  # as the stream sends it; the container's copy may differ
         start = 4 if extradata[:1] == b"\x81" else 0
-        for kind, payload in _units(extradata[start:]):
+        for kind, _, _, payload in _units(extradata[start:]):
             if kind == _SEQUENCE:
-                self._sequence(payload)
+                self._take_sequence(payload)
         self._header = b""
 
     def scan(self, data: bytes) -> None:
-        """Take the next packet."""
-        shown = frames = 0
-        sequence = entry = False
-        for kind, payload in _units(data):
+        """Take the next packet.
+
+        A frame that replaces no reference leaves nothing behind: all that later frames take over (probabilities,
+        motion, segments, filter deltas, grain) is saved with the references (7.20) and read from them (7.21).
+        """
+        frames: list[_Frame] = []
+        begins = 0  # where the last frame begins
+        sequence = False
+        tail = False  # behind the last frame comes what is not part of it
+        for kind, layer, at, payload in _units(data):
             if kind == _SEQUENCE:
-                self._sequence(payload)
+                self._take_sequence(payload)
                 sequence = True
+                tail = True
             elif kind in (_FRAME_HEADER, _FRAME):
-                if self._still is None:
+                if self._sequence is None:
                     raise HeaderError("a frame comes before any sequence header")
-                if self._still:
-                    shown, entry = shown + 1, sequence and frames == 0
-                else:
-                    bits = Bits(payload[:1])
-                    if bits.flag():
-                        shown += 1
-                    else:
-                        key = bits.u(2) == 0
-                        visible = bits.flag()
-                        shown += visible
-                        entry |= sequence and frames == 0 and key and visible
-                frames += 1
+                frames.append(parse_frame(payload, self._sequence, layer))
+                begins, tail = at, False
+            else:
+                tail |= kind not in (_TILES, _COPY, _PADDING)
+        shown = sum(frame.shown for frame in frames)
         if shown > 1:
             raise HeaderError("a packet shows several pictures")
-        self.found.append(Picture(shown == 1, len(self.found), entry=entry))
+        picture = Picture(shown == 1, len(self.found))
+        if frames:
+            first, last = frames[0], frames[-1]
+            picture.entry = sequence and first.key and first.shown and not first.again
+            picture.droppable = all(frame.refreshes == 0 for frame in frames)
+            if len(frames) > 1 and not picture.droppable and last.shown and last.refreshes == 0 and not tail:
+                picture.prefix = begins
+        self.found.append(picture)
 
-    def _sequence(self, payload: bytes) -> None:
+    def _take_sequence(self, payload: bytes) -> None:
         if self._header and payload != self._header:
             raise HeaderError("the sequence header changes in mid-stream")
         self._header = payload
-        bits = Bits(payload)
-        bits.u(4)
-        self._still = bits.flag()
-        if self._still:
-            return
-        if bits.flag():  # timing
-            bits.u(64)
-            if bits.flag():
-                bits.ue()
-            if bits.flag():
-                bits.u(47)
-        bits.u(1)
+        self._sequence = parse_sequence(payload)
+
+
+def parse_sequence(payload: bytes) -> Sequence:
+    """Read a sequence header (5.5) as far as the bits of the order hint."""
+    bits = Bits(payload)
+    bits.u(3)
+    still = bits.flag()
+    if bits.flag():  # reduced: one still picture
         bits.u(5)
-        layers = bits.u(12)
-        if (layers >> 8).bit_count() > 1:
+        return Sequence(True, 0, None, 0, 2, 2, 0)
+    time_bits = 0
+    removal = 0
+    delay_bits = 0
+    even = False
+    if bits.flag():
+        bits.u(64)
+        even = bits.flag()
+        if even:
+            bits.ue()
+        if bits.flag():
+            delay_bits = bits.u(5) + 1
+            bits.u(32)
+            removal = bits.u(5) + 1
+            time_bits = 0 if even else bits.u(5) + 1
+            if even:
+                bits.u(5)
+    display_delay = bits.flag()
+    layers = []
+    for _ in range(bits.u(5) + 1):
+        layer = bits.u(12)
+        if (layer >> 8).bit_count() > 1:
             raise HeaderError("spatial layers")
+        if bits.u(5) > 7:
+            bits.u(1)
+        if delay_bits and bits.flag():
+            layers.append(layer)
+            bits.u(2 * delay_bits + 1)
+        if display_delay and bits.flag():
+            bits.u(4)
+    width_bits, height_bits = bits.u(4) + 1, bits.u(4) + 1
+    bits.u(width_bits + height_bits)
+    id_bits = 0
+    if bits.flag():
+        delta_bits = bits.u(4) + 2
+        id_bits = bits.u(3) + delta_bits + 1
+    bits.u(3 + 4)  # superblocks, filters; compound tools
+    ordered = bits.flag()
+    if ordered:
+        bits.u(2)
+    screen = 2 if bits.flag() else bits.u(1)
+    integer = 2
+    if screen:
+        integer = 2 if bits.flag() else bits.u(1)
+    order_bits = bits.u(3) + 1 if ordered else 0
+    removals = (removal, tuple(layers)) if removal else None
+    return Sequence(still, time_bits, removals, id_bits, screen, integer, order_bits)
 
 
-def _units(data: bytes) -> list[tuple[int, bytes]]:
-    """Split a temporal unit into OBUs: type and payload (5.3)."""
-    found = []
+def parse_frame(payload: bytes, sequence: Sequence, layer: int) -> _Frame:
+    """Read a frame header (5.9.2) as far as what it replaces; ``layer`` is the extension of its OBU's header."""
+    if sequence.still:
+        return _Frame(True, False, True, -1)
+    bits = Bits(payload[:64])
+    if bits.flag():
+        return _Frame(True, True, False, -1)
+    kind = bits.u(2)
+    shown = bits.flag()
+    if shown:
+        bits.u(sequence.time_bits)
+    else:
+        bits.u(1)
+    if kind == _SWITCH or (kind == _KEY and shown):
+        return _Frame(shown, False, kind == _KEY, 0xFF)
+    if bits.flag():  # error resilient: repeats what the references should be, which may void some
+        return _Frame(shown, False, kind == _KEY, -1)
+    bits.u(1)
+    if (bits.flag() if sequence.choose_screen == 2 else sequence.choose_screen) and sequence.choose_integer == 2:
+        bits.u(1)
+    bits.u(sequence.id_bits + 1 + sequence.order_bits)
+    if kind not in (_KEY, _INTRA_ONLY):
+        bits.u(3)
+    if sequence.removal_bits and bits.flag():
+        width, points = sequence.removal_bits
+        for point in points:
+            if not point or (point >> (layer >> 5) & 1 and point >> (8 + (layer >> 3 & 3)) & 1):
+                bits.u(width)
+    return _Frame(shown, False, kind == _KEY, bits.u(8))
+
+
+def _units(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    """Yield the OBUs of a temporal unit: type, extension, where it begins, start of its payload (5.3)."""
     at = 0
     end = len(data)
     while at < end:
+        begins = at
+        extension = 0
         head = data[at]
         at += 1
         if head & 0x80:
@@ -92,7 +198,8 @@ def _units(data: bytes) -> list[tuple[int, bytes]]:
         if head & 4:
             if at >= end:
                 raise HeaderError("an OBU header ends early")
-            if data[at] >> 3 & 3:
+            extension = data[at]
+            if extension >> 3 & 3:
                 raise HeaderError("spatial layers")
             at += 1
         size = end - at
@@ -110,7 +217,5 @@ def _units(data: bytes) -> list[tuple[int, bytes]]:
         if at + size > end:
             raise HeaderError("an OBU is longer than its packet")
         kind = head >> 3 & 15
-        if size or kind == 2:
-            found.append((kind, data[at : at + min(size, 256)]))
+        yield kind, extension, begins, data[at : at + min(size, _HEADER_BYTES)]
         at += size
-    return found

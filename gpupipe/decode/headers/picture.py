@@ -24,6 +24,9 @@ class Picture:
         Comes after the last entry in decode order, and needs pictures from before that entry.
     droppable : bool
         No other picture, nor the decoder's state, depends on it.
+    prefix : int
+        Bytes of the packet behind which comes a picture that is droppable itself, though the packet is not; 0 where
+        there is no such place.
     broken : bool
         Its headers cannot be read; all that is known of it is what the container says.
     """
@@ -34,13 +37,17 @@ class Picture:
     leading: bool = False
     droppable: bool = False
     broken: bool = False
+    prefix: int = 0
 
 
 class Scanner(Protocol):
     """Reads packet after packet, in decode order."""
 
     skips: bool
-    """True where libavcodec's ``skip_frame`` drops exactly the pictures that are marked droppable."""
+    """True where libavcodec's ``skip_frame`` drops exactly the pictures that are marked droppable.
+
+    It is then given the packets, and keeps its count of them; elsewhere it never sees them.
+    """
     restarts: bool
     """True where a flushed decoder is as good as a new one."""
 

@@ -23,15 +23,37 @@ class Vp8Scanner(PictureList):
 
 
 class Vp9Scanner(PictureList):
-    """Scanner of VP9 packets: a frame or a superframe each, at most one of its frames shown."""
+    """Scanner of VP9 packets: a frame or a superframe each, at most one of its frames shown.
+
+    A frame that replaces no reference still leaves its motion, probabilities, filter deltas and segments to the next
+    one, unless that is error resilient and forgets them (setup_past_independence, 7.2). So frames are droppable only in
+    streams that are error resilient throughout, as those with temporal layers are made.
+    """
 
     skips = False
     restarts = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._resilient = True
+
+    def lose(self) -> None:
+        """Take a packet that cannot be read."""
+        self._resilient = False
+        super().lose()
+
+    def pictures(self, delay: int = 0) -> list[Picture]:
+        """All packets taken."""
+        if not self._resilient:
+            for picture in self.found:
+                picture.droppable = False
+        return self.found
 
     def scan(self, data: bytes) -> None:
         """Take the next packet."""
         shown = 0
         entry = False
+        droppable = True
         for i, frame in enumerate(_superframe(data)):
             bits = Bits(frame[:4])
             if bits.u(2) != 2:
@@ -40,14 +62,19 @@ class Vp9Scanner(PictureList):
                 bits.u(1)
             if bits.flag():
                 shown += 1
+                droppable = False
                 continue
             key = not bits.flag()
             visible = bits.flag()
+            resilient = bits.flag()
+            self._resilient &= key or resilient
+            # An error resilient frame that is shown goes on with the flags of the references that it replaces (7.2).
+            droppable &= not key and visible and resilient and bits.u(8) == 0
             shown += visible
             entry |= i == 0 and key and visible
         if shown > 1:
             raise HeaderError("a packet shows several pictures")
-        self.found.append(Picture(shown == 1, len(self.found), entry=entry))
+        self.found.append(Picture(shown == 1, len(self.found), entry=entry, droppable=droppable))
 
 
 def _superframe(data: bytes) -> list[bytes]:
