@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,7 @@ from gpupipe.transform import Resizer
 from gpupipe.types import Size, StreamInfo, Surface
 
 Pixels = npt.NDArray[np.uint8]
+_CACHE_LINE = 64
 _Choose = Callable[[FrameIndex], tuple[Int64s, Bools]]
 
 
@@ -200,7 +202,7 @@ class Video:
                 for number, surface in self._decoder.frames(left, self._strict, self._partial):
                     if number != position:
                         continue  # one is missing: to its end the decoder will say so, and count
-                    data = np.empty((*surface.format.upright, 3), np.uint8)
+                    data = _empty(*surface.format.upright, 3)
                     resizer.resize(surface, data)
                     position += 1
                     yield Frame(data, number, float(times[number]))
@@ -350,7 +352,7 @@ class Video:
         self._decoder.read(choice, put, self._strict, self._partial)
         numbers, valid = chosen
         if data is None:  # nothing was asked for
-            data = np.empty((0, *(size or self.info.upright), 3), np.uint8)
+            data = _empty(0, *(size or self.info.upright), 3)
         return FrameBatch(data, numbers, index.pts_seconds[numbers], valid)
 
     def _allocate(self, count: int, size: Size) -> Pixels:
@@ -361,7 +363,7 @@ class Video:
                 f"{self.info.path}: {count} frames of {size[0]}x{size[1]} take {nbytes / 1e9:.1f} GB, and "
                 f"{free / 1e9:.1f} GB of memory are free. Take fewer, give a smaller size=(height, width), or iterate"
             )
-        return np.empty((count, *size, 3), np.uint8)
+        return _empty(count, *size, 3)
 
 
 def open_video(
@@ -448,6 +450,13 @@ def _checked_size(size: Size) -> Size:
 
 def _shape(data: Pixels) -> str:
     return f"{data.dtype} {list(data.shape)}"
+
+
+def _empty(*shape: int) -> Pixels:
+    """Make an array that starts at a cache line; JAX copies what does not."""
+    raw = np.empty(math.prod(shape) + _CACHE_LINE, np.uint8)
+    start = -raw.ctypes.data % _CACHE_LINE
+    return raw[start : start + math.prod(shape)].reshape(shape)
 
 
 def _free_bytes() -> int | None:

@@ -350,11 +350,11 @@ def test_rotated_video_is_upright(folder, turn):
 
 def test_numpy_takes_a_batch_without_a_copy(video):
     batch = video.frames(num=4)
-    frame = video[2]
-    for held in (batch, frame):
+    for held in (batch, video[2], next(iter(video))):
         assert np.asarray(held) is held.data
         assert np.shares_memory(np.from_dlpack(held), held.data)
         assert np.from_dlpack(held).__array_interface__["data"][0] == held.data.ctypes.data
+        assert held.data.ctypes.data % 64 == 0  # less aligned, JAX makes a copy
         copied = np.array(held)
         np.testing.assert_array_equal(copied, held.data)
         assert not np.shares_memory(copied, held.data)
@@ -383,6 +383,14 @@ def test_torch_takes_a_batch_without_a_copy(video):
     tensor = torch.from_dlpack(batch)
     assert tensor.dtype == torch.uint8 and tuple(tensor.shape) == batch.data.shape
     assert tensor.data_ptr() == batch.data.ctypes.data
+
+
+def test_jax_takes_a_batch_without_a_copy(video):
+    jax = pytest.importorskip("jax")
+    batch = video.frames(num=4)
+    array = jax.numpy.from_dlpack(batch)
+    assert array.shape == batch.data.shape and array.dtype == np.uint8
+    assert array.unsafe_buffer_pointer() == batch.data.ctypes.data
 
 
 # ---- what cannot be
