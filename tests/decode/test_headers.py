@@ -106,7 +106,7 @@ class TestPictures:
 
     @pytest.mark.parametrize("name", ["vp9 temporal layers", "av1 low delay", "av1", "vp9 layers not resilient", "vp9"])
     def test_replaces_nothing(self, make: Make, name: str) -> None:
-        """About half of the frames of these clips; of VP9's the next one takes over more unless it is error resilient."""
+        """About half of the frames; a VP9 frame takes over more from the one before, unless it is error resilient."""
         pictures, _ = scan(make(PLANNED[name]))
         share = sum(p.droppable or p.prefix > 0 for p in pictures) / len(pictures)
         assert 0.3 < share < 0.6 if name in ("vp9 temporal layers", "av1 low delay", "av1") else share == 0
@@ -125,7 +125,7 @@ class TestPictures:
         with pytest.raises(HeaderError, match="several"):
             vp9.scan(shown + shown + b"\xc1\x01\x01\xc1")
         sequence = b"\x0a\x0b" + bytes(11)
-        for data in (sequence + b"\x32\x01\x10", b"\x32\x01\x20", b"\x32\x01\x30", b"\x1a\x01\x80"):
+        for data in (sequence + b"\x32\x01\x10", b"\x32\x04\x20\0\0\0", b"\x32\x04\x30\0\0\0", b"\x1a\x01\x80"):
             av1.scan(data)
         found = [(p.shown, p.entry) for p in av1.pictures()]
         assert found == [(True, True), (False, False), (True, False), (True, False)]
