@@ -28,7 +28,7 @@ FLOORS = (
     ("ops", "sinks"),
     ("frames", "video", "plan", "ledger", "ownership", "leases", "summary", "progress"),
     ("job",),
-    ("worker", "writer", "member"),
+    ("worker", "writer", "member", "watchdog"),
     ("supervisor",),
     ("launch",),
     ("jobs",),
