@@ -115,8 +115,11 @@ class Supervisor:
             The run cannot go on; what was finished is committed.
         """
         try:
-            for shard in self._owned_shards:
-                self._publish_if_complete(int(shard))
+            for shard in map(int, self._owned_shards):
+                if self._pending_in_shard[shard]:
+                    self._sink.reopen(shard)
+                else:
+                    self._publish_if_complete(shard)
             while self._leases.left or self._members:
                 if self.stop_reason:
                     self._stop()

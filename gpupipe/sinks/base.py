@@ -90,6 +90,9 @@ class Sink(Protocol):
     def publish(self, shard: int, done: np.ndarray) -> None:
         """Every item of the output shard has an outcome (`done`: bool, one an item): give it its final name."""
 
+    def reopen(self, shard: int) -> None:
+        """Items of the output shard are pending (again): take its final name back, if it has it."""
+
     def published(self, shard: int) -> bool:
         """True where :meth:`publish` has nothing left to do."""
 

@@ -73,17 +73,14 @@ class NpySink:
             return self._files[path]
         if len(self._files) >= _OPEN_FILES:
             os.close(self._files.popitem(last=False)[1])
+        # Several workers may make it at once: each does the same, and none truncates.
+        fd = os.open(_partial(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)  # published before, being mended
-        except FileNotFoundError:
-            # Several workers may make it at once: each does the same, and none truncates.
-            fd = os.open(_partial(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            try:
-                os.posix_fallocate(fd, 0, len(header) + len(self._place.shard_items(shard)) * spec.nbytes)
-                write_at(fd, [header], 0)
-            except BaseException:
-                os.close(fd)
-                raise
+            os.posix_fallocate(fd, 0, len(header) + len(self._place.shard_items(shard)) * spec.nbytes)
+            write_at(fd, [header], 0)
+        except BaseException:
+            os.close(fd)
+            raise
         self._files[path] = fd
         return fd
 
@@ -97,6 +94,14 @@ class NpySink:
                     _partial(path).rename(path)
         with output_errors(self._place.out):
             sync_folder(self._place.out)
+
+    def reopen(self, shard: int) -> None:
+        """Make the shard's files partial again."""
+        for spec in self._specs:
+            path = self._path(spec, shard)
+            with output_errors(path):
+                if path.exists():
+                    path.rename(_partial(path))
 
     def published(self, shard: int) -> bool:
         """True where every file of the shard has its final name."""

@@ -58,6 +58,9 @@ class SamplesSink:
     def publish(self, shard: int, done: np.ndarray) -> None:
         """Nothing to do: each item was moved into place whole."""
 
+    def reopen(self, shard: int) -> None:
+        """Nothing to do: items are replaced whole."""
+
     def published(self, shard: int) -> bool:
         """Always: see :meth:`publish`."""
         return True

@@ -11,7 +11,7 @@ import re
 import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from gpupipe.sinks.files import (
     Buffer,
     Checksum,
     output_errors,
+    publish,
     remove_tree,
     sync_file,
     sync_folder,
@@ -29,6 +30,7 @@ from gpupipe.sinks.files import (
 )
 
 _BLOCK = 512
+_CHUNK = 1 << 22
 _PATTERN = re.compile(r"\d{5,}\.tar(\.partial)?")
 
 
@@ -102,8 +104,7 @@ class WebDatasetSink:
         for ordinal in ordinals:
             try:
                 with self._blob(ordinal).open("rb") as blob:
-                    while chunk := blob.read(1 << 22):
-                        yield chunk
+                    yield from _chunks(blob, 0, os.fstat(blob.fileno()).st_size)
             except FileNotFoundError as error:
                 raise OutputError(
                     error.errno or 0,
@@ -111,6 +112,17 @@ class WebDatasetSink:
                     "Run again with --overwrite.",
                 ) from error
         yield bytes(2 * _BLOCK)  # end of archive
+
+    def reopen(self, shard: int) -> None:
+        """Take the tar apart into its items' segments again."""
+        path = self._tar(shard)
+        if not path.exists():
+            return
+        with output_errors(path):
+            for ordinal, segment in _split(path):
+                publish(self._blob(ordinal), segment)
+            path.unlink()
+            sync_folder(path.parent)
 
     def published(self, shard: int) -> bool:
         """True where the tar stands and a killed run left none of its segments."""
@@ -130,6 +142,25 @@ class WebDatasetSink:
 
     def _ours(self) -> Iterable[Path]:
         return (path for path in self._place.out.iterdir() if _PATTERN.fullmatch(path.name))
+
+
+def _split(path: Path) -> Iterator[tuple[int, Iterator[bytes]]]:
+    """Ordinal and bytes of each item in a tar of ours: its members lie together, named by the ordinal."""
+    starts: dict[int, int] = {}
+    end = 0
+    with tarfile.open(path, "r:") as tar:
+        for member in tar:
+            starts.setdefault(int(member.name.partition(".")[0]), member.offset)
+            end = member.offset_data + member.size + -member.size % _BLOCK
+    bounds = [*starts.values(), end]
+    with path.open("rb") as file:
+        for (ordinal, start), stop in zip(starts.items(), bounds[1:], strict=True):
+            yield ordinal, _chunks(file, start, stop)
+
+
+def _chunks(file: IO[bytes], start: int, stop: int) -> Iterator[bytes]:
+    for offset in range(start, stop, _CHUNK):
+        yield os.pread(file.fileno(), min(_CHUNK, stop - offset), offset)
 
 
 def _header(name: str, nbytes: int) -> bytes:

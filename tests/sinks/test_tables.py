@@ -54,7 +54,10 @@ def test_a_shard_has_its_name_only_when_published(tmp_path):
     sink.publish(0, np.array([False, True]))
     np.testing.assert_array_equal(np.load(where.out / "x-00000.npy"), [[0, 0, 0], [1, 2, 3]])
     assert sink.published(0)
-    NpySink(where, [RowSpec("x", (3,), "|u1")]).void(1, None)  # a published shard is mended in place
+    sink.reopen(0)
+    assert not (where.out / "x-00000.npy").exists()
+    sink.void(1, None)
+    sink.publish(0, np.array([False, False]))
     assert not np.load(where.out / "x-00000.npy").any()
 
 
@@ -91,6 +94,23 @@ def test_a_failed_item_is_no_member_of_its_tar(tmp_path):
     sink.publish(0, np.array([False, True]))
     with tarfile.open(where.out / "00000.tar") as tar:
         assert tar.getnames() == ["000001.bin"]
+
+
+def test_a_tar_that_is_reopened_composes_to_the_same_bytes(tmp_path):
+    where = place(tmp_path, 4, 4)
+    sink = WebDatasetSink(where)
+    for ordinal in (0, 1, 3):
+        data = bytes([ordinal]) * (700 * ordinal)
+        pieces = {"bin": [data], "json": [b"{}"]}
+        sink.commit(ordinal, Sample(f"{ordinal:06d}", {}, lambda pieces=pieces: pieces), Checksum())
+    done = np.array([True, True, False, True])
+    sink.publish(0, done)
+    before = (where.out / "00000.tar").read_bytes()
+    sink.reopen(0)
+    assert not (where.out / "00000.tar").exists()
+    assert not sink.published(0)
+    sink.publish(0, done)
+    assert (where.out / "00000.tar").read_bytes() == before
 
 
 def test_tables_hold_what_was_streamed(tmp_path):
