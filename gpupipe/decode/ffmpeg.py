@@ -94,7 +94,9 @@ class FFmpegDecoder(Decoder):
         if self._first_fault:
             packet, fault = self._first_fault
             raise CorruptError(f"{self._name}: no picture can be decoded; packet {packet}: {fault}. Get it again", 0)
-        raise NoVideoError(f"{self._name}: video stream {self.info.stream} shows no picture. Check how it was made")
+        raise NoVideoError(
+            f"{self._name}: video stream {self._media.facts.stream} shows no picture. Check how it was made"
+        )
 
     def readable(self) -> FrameIndex:
         """Decode everything; return the pictures before the first fault."""
@@ -145,7 +147,7 @@ class FFmpegDecoder(Decoder):
             try:
                 if source.reason is not None:
                     raise HeaderError(source.reason)
-                index = exact_index(source.table, self.info.time_base, source.fault)
+                index = exact_index(source.table, self._media.facts.time_base, source.fault)
                 if source.doubt is not None and not self._really_broken(index):
                     raise HeaderError(source.doubt)
                 self._index = index
@@ -174,9 +176,9 @@ class FFmpegDecoder(Decoder):
                 self._first_fault = packet, found
             if frame is not None:
                 stamps.append((frame.pts, frame.dts))
-        rate = self.info.fps
-        step = max(1, round(1 / (rate * self.info.time_base))) if rate else 1
-        return counted_index(stamps, self.info.time_base, step, fault, reason)
+        rate = self._media.facts.fps
+        step = max(1, round(1 / (rate * self._media.facts.time_base))) if rate else 1
+        return counted_index(stamps, self._media.facts.time_base, step, fault, reason)
 
     def _recount(self, reason: str) -> NoReturn:
         """Replace an index that was wrong."""
@@ -290,7 +292,7 @@ class FFmpegDecoder(Decoder):
             if index.exact and number != count:
                 self._recount("the decoder showed another picture")
             if count == goal:
-                yield count, self._surface(frame, int(index.pts[count]))
+                yield count, self._surface(frame, int(index.pts[count]), not count)
                 goal = next(pending, None)
                 if goal is None and not strict:
                     return
@@ -330,7 +332,7 @@ class FFmpegDecoder(Decoder):
                     if number < last:
                         self._recount("the decoder showed pictures in another order")
                     last = number
-                    yield number, self._surface(frame, int(index.pts[number]))
+                    yield number, self._surface(frame, int(index.pts[number]), not number)
             for number in sorted(due):
                 if table.broken[index.packet[number]]:
                     self._corrupt(int(index.packet[number]), "it shows nothing")
@@ -364,13 +366,15 @@ class FFmpegDecoder(Decoder):
 
     # -- surfaces ----------------------------------------------------------------------------------------------------
 
-    def _surface(self, frame: VideoFrame, pts: int) -> Surface:
+    def _surface(self, frame: VideoFrame, pts: int, first: bool) -> Surface:
         name = frame.format.name
         turned = orientation_of(frame) or (self.info.rotation, self.info.mirrored)
+        if first:
+            self._media.turn(*turned)
         key = (name, frame.height, frame.width, frame.colorspace, frame.color_range, turned)
         made = self._formats.get(key)
         if made is None:
-            siting, codec = self.info.colour.siting, self.info.codec
+            siting, codec = self._media.facts.colour.siting, self._media.facts.codec
             colour = colour_of(name, frame.colorspace, frame.color_range, siting, codec)
             try:
                 layout = native_layout(name)

@@ -8,6 +8,7 @@ import stat
 import struct
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,8 @@ class MediaFile:
     ----------
     container : av.container.InputContainer
     stream : av.video.stream.VideoStream
-    info : StreamInfo
+    facts : StreamInfo
+        Of the stream; upright unless :attr:`info` was asked for, or :meth:`turn` told better.
     delay : int
         Pictures that the codec holds back from its start.
 
@@ -75,7 +77,7 @@ class MediaFile:
             self._number = _choose(self.container, stream, name)
             self._attach()
             self.delay = self.codec.reorder_depth
-            self.info = self._facts()
+            self.facts, self._turned = self._read_facts()
         except BaseException:
             self.close()
             raise
@@ -84,6 +86,19 @@ class MediaFile:
     def codec(self) -> VideoCodecContext:
         """Decoder of the stream."""
         return self.stream.codec_context
+
+    @property
+    def info(self) -> StreamInfo:
+        """The stream's facts."""
+        if not self._turned:
+            self.turn(*self._peek_orientation())
+        return self.facts
+
+    def turn(self, rotation: int, mirrored: bool) -> None:
+        """Take the orientation of the stream's first frame; the first call counts."""
+        if not self._turned:
+            self.facts = replace(self.facts, rotation=rotation, mirrored=mirrored)
+            self._turned = True
 
     def reopen(self) -> None:
         """Begin again: the container at its start, the codec with no memory."""
@@ -98,7 +113,7 @@ class MediaFile:
         other.container = _open(self.name)
         other._closed = False
         other._attach()
-        other.info = self.info
+        other.facts, other._turned = self.facts, self._turned
         return other
 
     def close(self) -> None:
@@ -139,7 +154,8 @@ class MediaFile:
         if codec.codec.canonical_name in _EXPLODE:
             codec.options = {**codec.options, "err_detect": "explode"}
 
-    def _facts(self) -> StreamInfo:
+    def _read_facts(self) -> tuple[StreamInfo, bool]:
+        """The facts, and whether their orientation is the stream's."""
         stream, codec = self.stream, self.codec
         name = codec.codec.canonical_name
         layout = codec.pix_fmt
@@ -148,11 +164,10 @@ class MediaFile:
         if duration is None and self.container.duration:
             duration = Fraction(self.container.duration, av.time_base)
         block = stream_block(_dump(self.container), self._number)
-        rotation, mirrored = self._peek_orientation() if "Display Matrix" in block else (0, False)
         rate = stream.average_rate
         components = codec.format.components if layout and codec.format else ()
         siting = siting_of(block, layout, name)
-        return StreamInfo(
+        facts = StreamInfo(
             path=self.name,
             stream=self._number,
             container=self.container.format.name,
@@ -161,8 +176,8 @@ class MediaFile:
             layout=layout,
             height=codec.height,
             width=codec.width,
-            rotation=rotation,
-            mirrored=mirrored,
+            rotation=0,
+            mirrored=False,
             fps=float(rate) if rate else None,
             time_base=time_base,
             start_seconds=float(stream.start_time * time_base) if stream.start_time is not None else None,
@@ -171,9 +186,10 @@ class MediaFile:
             transfer=transfer_name(codec.color_trc),
             bits=components[0].bits if components else None,
         )
+        return facts, "Display Matrix" not in block
 
     def _peek_orientation(self) -> tuple[int, bool]:
-        """Orientation from the first frame: PyAV shows the display matrix of frames only."""
+        """Orientation from the first frame: PyAV shows the matrix of frames only, and FFmpeg prints half of it."""
         with _open(self.name) as container, suppress(av.FFmpegError):  # damage is for whoever wants its pictures
             stream = container.streams[self._number]
             stream.codec_context.thread_count = 1

@@ -121,7 +121,7 @@ class PacketSource:
 
     def _scanner(self) -> Scanner | None:
         try:
-            return scanner_for(self._media.info.codec, self._media.codec.extradata or b"")
+            return scanner_for(self._media.facts.codec, self._media.codec.extradata or b"")
         except HeaderError as error:
             self.reason = str(error)
             return None
@@ -147,7 +147,7 @@ class PacketSource:
 
     def _cut_short(self) -> str | None:
         count = len(self.table)
-        container = self._media.info.container
+        container = self._media.facts.container
         partial = np.flatnonzero(self.table.corrupt)
         if len(partial) and container not in _DAMAGED_ANYWHERE:
             return f"packet {partial[0]} of {count} is not whole"

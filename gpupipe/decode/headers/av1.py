@@ -157,7 +157,7 @@ def parse_frame(payload: bytes, sequence: Sequence, layer: int) -> _Frame:
     """Read a frame header (5.9.2) as far as what it replaces; ``layer`` is the extension of its OBU's header."""
     if sequence.still:
         return _Frame(True, False, True, -1)
-    bits = Bits(payload[:64])
+    bits = Bits(payload if sequence.removal_bits else payload[:32])
     if bits.flag():
         return _Frame(True, True, False, -1)
     kind = bits.u(2)

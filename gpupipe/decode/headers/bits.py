@@ -37,16 +37,24 @@ class Bits:
 
     def flag(self) -> bool:
         """One bit."""
-        return self.u(1) == 1
+        left = self._left - 1
+        if left < 0:
+            raise HeaderError("a header ends early")
+        self._left = left
+        return self._value >> left & 1 == 1
 
     def ue(self) -> int:
         """Unsigned Exp-Golomb code (ITU-T H.264, 9.1), at most 32 bits."""
         rest = self._value & ((1 << self._left) - 1)
-        zeros = self._left - rest.bit_length()
+        length = rest.bit_length()
+        zeros = self._left - length
         if rest == 0 or zeros > 32:
             raise HeaderError("an Exp-Golomb code is too long")
-        self._left -= zeros
-        return self.u(zeros + 1) - 1
+        left = length - zeros - 1
+        if left < 0:
+            raise HeaderError("a header ends early")
+        self._left = left
+        return (rest >> left) - 1
 
     def se(self) -> int:
         """Signed Exp-Golomb code."""
