@@ -229,7 +229,7 @@ class _Session:
                     text = json.dumps(failure(self._job, self._plan, outcome), ensure_ascii=False)
                     yield text.encode(errors="backslashreplace") + b"\n"
 
-        publish(path, lines())
+        publish(path, lines(), self._place.staging)
         return reasons
 
 

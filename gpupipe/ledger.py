@@ -114,7 +114,11 @@ class Ledger:
                 elif there != plan_hash:
                     raise UsageError(f"{path}: belongs to another plan ({there}). Use another output folder.")
         except sqlite3.Error as error:
+            self.close()
             raise OutputError(0, f"{path}: {error}. Run the same command again once the storage is well.") from error
+        except UsageError:
+            self.close()
+            raise
 
     def commit(self, outcomes: Iterable[Outcome], **meta: Any) -> None:
         """Write a group of outcomes and meta values in one durable transaction. The data must be synced before."""

@@ -210,9 +210,8 @@ class ClipsJob:
                     else self.blob_name(outcome.ordinal, item)
                 )
                 listed[SPLITS[splits[outcome.ordinal]]].append(str(name))
-        publish(
-            dataset.place.out / "dataset_info.json", [json.dumps(listed, indent=2, ensure_ascii=False).encode() + b"\n"]
-        )
+        text = json.dumps(listed, indent=2, ensure_ascii=False) + "\n"
+        publish(dataset.place.out / "dataset_info.json", [text.encode()], dataset.place.staging)
         if self.format == "npy":
             self._write_index(dataset, splits)
 
@@ -238,7 +237,7 @@ class ClipsJob:
             "ordinal": "int64", "id": "string", "shard": "int32", "row": "int32", "pts": "list<double>",
             "text": "string", "split": "string", "status": "string",
         }  # fmt: skip
-        write_table(dataset.place.out / "index.parquet", types, rows())
+        write_table(dataset.place.out / "index.parquet", types, rows(), dataset.place.staging)
 
 
 class _Process:

@@ -117,18 +117,27 @@ def sync_file(path: Path) -> None:
         os.close(fd)
 
 
-def publish(path: Path, pieces: Iterable[Buffer]) -> None:
-    """Write `path` whole or not at all: write beside it, fsync, rename, fsync the folder."""
-    with output_errors(path):
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        try:
-            write_file(partial, pieces)
-            sync_file(partial)
-            partial.rename(path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
-        sync_folder(path.parent)
+def publish(path: Path, pieces: Iterable[Buffer], staging: Path | None = None) -> None:
+    """Write `path` whole or not at all: write it in `staging`, fsync, rename, fsync the folder.
+
+    Without a staging folder it is written beside its place; a kill then leaves a ``*.partial`` there.
+    """
+    with output_errors(path), staged(path, staging) as partial:
+        write_file(partial, pieces)
+
+
+@contextmanager
+def staged(path: Path, staging: Path | None) -> Iterator[Path]:
+    """Give a path to write to; what was written there is `path` at the end of the block, or gone on an error."""
+    partial = (path.parent if staging is None else staging) / f"{path.name}.{os.getpid()}.partial"
+    try:
+        yield partial
+        sync_file(partial)
+        partial.rename(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
 
 
 def remove_tree(path: Path) -> None:

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gpupipe.sinks.files import output_errors, sync_file, sync_folder
+from gpupipe.sinks.files import output_errors, staged
 
 _ROW_GROUP = 20_000
 
 
-def write_table(path: Path, types: Mapping[str, str], rows: Iterable[Mapping[str, Any]]) -> None:
+def write_table(path: Path, types: Mapping[str, str], rows: Iterable[Mapping[str, Any]], staging: Path) -> None:
     """Write `rows` in order; memory is bounded by one row group.
 
     Parameters
@@ -23,18 +23,15 @@ def write_table(path: Path, types: Mapping[str, str], rows: Iterable[Mapping[str
         Column names to ``int32``, ``int64``, ``string`` or ``list<double>``.
     rows : iterable of mappings
         A mapping a row, every column in it.
+    staging : Path
+        Where the file is written before it is moved to its place.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     known = {"int32": pa.int32(), "int64": pa.int64(), "string": pa.string(), "list<double>": pa.list_(pa.float64())}
     schema = pa.schema([(name, known[kind]) for name, kind in types.items()])
-    partial = path.with_name(f"{path.name}.partial")
     rows = iter(rows)
-    with output_errors(path):
-        with pq.ParquetWriter(partial, schema) as writer:
-            while group := list(itertools.islice(rows, _ROW_GROUP)):
-                writer.write_table(pa.Table.from_pylist(group, schema=schema))
-        sync_file(partial)
-        partial.rename(path)
-        sync_folder(path.parent)
+    with output_errors(path), staged(path, staging) as partial, pq.ParquetWriter(partial, schema) as writer:
+        while group := list(itertools.islice(rows, _ROW_GROUP)):
+            writer.write_table(pa.Table.from_pylist(group, schema=schema))

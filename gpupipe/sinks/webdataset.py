@@ -120,7 +120,7 @@ class WebDatasetSink:
             return
         with output_errors(path):
             for ordinal, segment in _split(path):
-                publish(self._blob(ordinal), segment)
+                publish(self._blob(ordinal), segment, self._place.staging)
             path.unlink()
             sync_folder(path.parent)
 

@@ -337,43 +337,40 @@ def test_interrupt_finishes_the_item_in_hand_and_resumes(planned, tmp_path):
     assert tree(tmp_path / "out") == tree(tmp_path / "one")
 
 
-def test_kills_of_workers_and_of_everything_change_nothing(planned, tmp_path):
-    """Fifty SIGKILLs at random moments, resumed each time: the bytes of an undisturbed run."""
+@pytest.mark.parametrize("form", FORMATS)
+def test_kills_of_workers_and_of_everything_change_nothing(planned, tmp_path, form):
+    """Ten SIGKILLs a format at random moments (a worker, the supervisor, all at once): an undisturbed run's bytes."""
     import random
 
-    chance = random.Random(7)
-    for form in FORMATS:
-        job = planned(["ok"] * 120 + ["fail"], format=form, delay=0.004)
-        go(job, tmp_path / f"{form}-calm", workers=2)
-        out = tmp_path / f"{form}-killed"
-        kills = 0
-        while kills < 16:
-            process = start_run(_plain(job), {"output": out, "workers": 2})
-            try:
-                process.wait(chance.uniform(0.15, 0.6))
-                break
-            except subprocess.TimeoutExpired:
-                workers = workers_of(process.pid)
-                victims = workers[:1] if workers and chance.random() < 0.5 else [process.pid]
-                for victim in victims:
-                    os.kill(victim, signal.SIGKILL)
-                kills += 1
-                if victims != [process.pid]:
-                    try:
-                        process.wait(chance.uniform(0.1, 0.3))
-                    except subprocess.TimeoutExpired:
-                        process.kill()
-                        kills += 1
-                process.wait()
-        go(job, out, workers=2)
-        assert kills >= 3
-        assert tree(out) == tree(tmp_path / f"{form}-calm")
-        ledgers = Ledgers(out / ".gpupipe", epoch=0)
-        outcomes = list(ledgers.outcomes())
-        ledgers.close()
-        assert [outcome.ordinal for outcome in outcomes] == list(range(121))
-        assert sum(outcome.state == DONE for outcome in outcomes) == 120
-        assert not list((out / ".gpupipe/shard-0/staging").iterdir())
+    chance = random.Random(form)
+    job = planned(["ok"] * 320 + ["fail"], format=form, delay=0.002)
+    go(job, tmp_path / "calm", workers=2)
+    tries = Path(job.marks, "tries")
+    out = tmp_path / "killed"
+    kills = 0
+    while kills < 10:
+        tries.write_text("")
+        process = start_run(_plain(job), {"output": out, "workers": 2}, start_new_session=True)
+        for victim in chance.choice((["worker", "all"], ["supervisor"], ["all"])):
+            goal = tries.stat().st_size + 7 * chance.randint(1, 14)  # seven bytes a try at the most
+            _until(lambda goal=goal, process=process: tries.stat().st_size >= goal or process.poll() is not None)
+            assert process.poll() is None, "ended before it could be killed"
+            if victim == "worker":
+                os.kill(chance.choice(workers_of(process.pid)), signal.SIGKILL)
+            elif victim == "supervisor":
+                process.kill()
+            else:
+                os.killpg(process.pid, signal.SIGKILL)
+            kills += 1
+        process.wait()
+    assert go(job, out, workers=2).exit_code == 3
+    assert tree(out) == tree(tmp_path / "calm")
+    ledgers = Ledgers(out / ".gpupipe", epoch=0)
+    outcomes = list(ledgers.outcomes())
+    ledgers.close()
+    assert [outcome.ordinal for outcome in outcomes] == list(range(321))
+    assert sum(outcome.state == DONE for outcome in outcomes) == 320
+    assert not list((out / ".gpupipe/shard-0/staging").iterdir())
 
 
 def test_the_checkpoint_file_answers_the_monitoring_snippet(planned, tmp_path):

@@ -111,7 +111,7 @@ class ToyJob:
 
     def finish(self, dataset):
         done = [outcome.ordinal for outcome in dataset.outcomes() if outcome.state == 1]
-        publish(dataset.place.out / "dataset_info.json", [json.dumps(done).encode()])
+        publish(dataset.place.out / "dataset_info.json", [json.dumps(done).encode()], dataset.place.staging)
 
     def remains(self):
         return ["dataset_info.json"]

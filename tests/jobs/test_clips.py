@@ -106,7 +106,9 @@ def test_a_sample_folder_is_as_the_contract_says(clips, pairs, tmp_path):
         "transfer": meta["source"]["transfer"],
     }
     info = json.loads((out / "dataset_info.json").read_text())
-    assert sorted(name for listed in info.values() for name in listed) == sorted(path.name for path in out.glob("sample_*"))
+    assert sorted(name for listed in info.values() for name in listed) == sorted(
+        path.name for path in out.glob("sample_*")
+    )
     assert {name: len(listed) for name, listed in info.items()} == {"train": 3, "val": 1, "test": 1}
 
 
@@ -430,7 +432,8 @@ def test_the_guides_own_command_lines_run(clips, pairs, tmp_path, monkeypatch, c
     assert main(["clips", "--shard", "0", "--total-shards", "8"]) == 2
     assert "gpupipe.toml" in capsys.readouterr().err
     Path("gpupipe.toml").write_text(
-        f'[clips]\npairs_json = "{pairs}"\nclips-dir = "{clips}"\noutput_dir = "{tmp_path / "s"}"\nsplit_mode = "all_train"\n'
+        f'[clips]\npairs_json = "{pairs}"\nclips-dir = "{clips}"\n'
+        f'output_dir = "{tmp_path / "s"}"\nsplit_mode = "all_train"\n'
     )
     for shard in range(8):
         assert main(["clips", "--shard", str(shard), "--total-shards", "8"]) == 0

@@ -115,9 +115,9 @@ def test_a_tar_that_is_reopened_composes_to_the_same_bytes(tmp_path):
 
 def test_tables_hold_what_was_streamed(tmp_path):
     rows = [{"n": n, "name": f"é{n}", "at": None if n % 2 else [0.5, n]} for n in range(25_000)]
-    write_table(tmp_path / "t.parquet", {"n": "int64", "name": "string", "at": "list<double>"}, rows)
+    write_table(tmp_path / "t.parquet", {"n": "int64", "name": "string", "at": "list<double>"}, rows, tmp_path)
     assert pq.read_table(tmp_path / "t.parquet").to_pylist() == rows
-    write_table(tmp_path / "u.parquet", {"n": "int64", "name": "string", "at": "list<double>"}, iter(rows))
+    write_table(tmp_path / "u.parquet", {"n": "int64", "name": "string", "at": "list<double>"}, iter(rows), tmp_path)
     assert (tmp_path / "t.parquet").read_bytes() == (tmp_path / "u.parquet").read_bytes()
 
 
