@@ -264,7 +264,7 @@ class Supervisor:
             back.add(suspect)
         if not self.stop_reason:
             self._leases.give_back(back)
-        if status == 0 and not member.outstanding:
+        if status == 0 and (member.stopping or not member.outstanding):
             return
         self._reporter.notice(f"worker {member.number} died ({death(status)}), {len(member.outstanding)} items go back")
         if suspect is None and not innocent:
