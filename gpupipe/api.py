@@ -45,6 +45,7 @@ def clips(
     strict: bool = False,
     allow_partial: bool = False,
     all_frames: bool = False,
+    tolerance: float = 0.0,
     shard_size: int = SHARD_SIZE,
     backend: str = "auto",
     num_workers: int | None = None,
@@ -90,6 +91,10 @@ def clips(
         Sample from the frames before the first fault.
     all_frames : bool
         Keep every frame (``"samples"`` and ``"webdataset"``).
+    tolerance : float
+        Seconds. Take the frame that costs least to decode and is no further than this from the wanted one; one frame
+        may then come several times. The metadata has the numbers and times of those that were taken. 0 takes the wanted
+        ones; so does ``strict``.
     shard_size : int
         Items an output shard.
     backend : str
@@ -146,6 +151,7 @@ def clips(
         strict=strict,
         allow_partial=allow_partial,
         all_frames=all_frames,
+        tolerance=tolerance,
         stream=None if stream is None else index(stream),
         shard_size=index(shard_size),
         pairs_json=_absolute(pairs_json),

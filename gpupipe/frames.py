@@ -77,10 +77,12 @@ class FrameReader:
         allow_partial: bool,
         spool: Path,
         stages: Stages,
+        tolerance: float = 0.0,
     ) -> None:
         self._size, self._backend, self._stream = size, backend, stream
         self._strict, self._allow_partial = strict, allow_partial
         self._spool, self._stages = spool, stages
+        self._tolerance = 0.0 if strict else tolerance  # where all is decoded the exact frames cost nothing more
         self._resizer = Resizer(size)
         self._path: Path | None = None
         self._decoder: Decoder | None = None
@@ -94,7 +96,11 @@ class FrameReader:
             nonlocal valid
             start, stop = _bounds(index, sampling.window)
             chosen, valid = uniform(stop - start, sampling.num_frames)
-            return start + chosen[valid]
+            exact = start + chosen[valid]
+            if not self._tolerance:
+                return exact
+            near = decoder.near(exact, self._tolerance, start, stop, partial=self._allow_partial)
+            return np.asarray(near, np.int64)
 
         indices = self._read(decoder, choose, lambda position, surface: self._resizer.resize(surface, out[position]))
         count = len(indices)

@@ -33,6 +33,13 @@ def add(commands: Any) -> None:
     parser.add_argument("--stream", type=int, metavar="N", help="video stream (default: the one FFmpeg calls best)")
     parser.add_argument("--strict", action="store_true", help="decode every packet, fail on any fault")
     parser.add_argument("--allow-partial", action="store_true", help="sample from the frames before the first fault")
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="take the frame that costs least to decode within so many seconds of the wanted one (default: 0, exact)",
+    )
     parser.add_argument("--all-frames", action="store_true", help="keep every frame (samples and webdataset)")
     parser.add_argument(
         "--shard-size", type=int, default=256, metavar="N", help="items an output shard (default: %(default)s)"
@@ -59,6 +66,7 @@ def _run(arguments: argparse.Namespace) -> int:
         strict=arguments.strict,
         allow_partial=arguments.allow_partial,
         all_frames=arguments.all_frames,
+        tolerance=arguments.tolerance,
         stream=arguments.stream,
         shard_size=arguments.shard_size,
         pairs_json=_absolute(arguments.pairs_json),

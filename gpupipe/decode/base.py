@@ -116,6 +116,29 @@ class Decoder(ABC):
             Numbers that are not ascending, or out of range.
         """
 
+    def near(
+        self, indices: Indices, seconds: float, low: int = 0, high: int | None = None, partial: bool = False
+    ) -> Indices:
+        """Trade pictures for those that cost least to decode, no further than ``seconds`` from the wanted ones.
+
+        Parameters
+        ----------
+        indices : sequence of int
+            Not decreasing.
+        seconds : float
+            How far a picture may be from the wanted one.
+        low, high : int
+            Pictures outside ``low <= number < high`` are not taken.
+        partial : bool
+            See :meth:`frames`.
+
+        Returns
+        -------
+        indices : sequence of int
+            As many, not decreasing, repeats possible; the given ones where nothing is to be gained.
+        """
+        return indices
+
     @abstractmethod
     def close(self) -> None:
         """Give the file and the codec back; may be called again."""

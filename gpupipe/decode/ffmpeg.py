@@ -22,6 +22,7 @@ from gpupipe.decode.ffmpeg_packets import PacketSource, beginning
 from gpupipe.decode.headers import HeaderError
 from gpupipe.decode.index import FrameIndex, counted_index, exact_index
 from gpupipe.decode.planner import Plan, Run, plan
+from gpupipe.decode.tolerance import cheapest
 from gpupipe.errors import CorruptError, NoVideoError, TruncatedError, UnsupportedError, UsageError
 from gpupipe.layouts import native_layout
 from gpupipe.types import StreamInfo, Surface, SurfaceFormat
@@ -126,6 +127,15 @@ class FFmpegDecoder(Decoder):
         if strict or (wanted and not index.exact):
             return self._in_full(wanted, index, strict)
         return self._planned(wanted, index) if wanted else iter(())
+
+    def near(
+        self, indices: Indices, seconds: float, low: int = 0, high: int | None = None, partial: bool = False
+    ) -> Indices:
+        """Trade pictures for those that cost least to decode, no further than ``seconds`` from the wanted ones."""
+        index = self.readable() if partial else self.index
+        if seconds <= 0 or index.packet is None or not len(indices):  # what was counted is decoded from the start
+            return indices
+        return cheapest(self._packets().table, index, np.asarray(indices, np.int64), seconds, low, high)
 
     def close(self) -> None:
         """Give the file and the codec back."""

@@ -67,13 +67,11 @@ def plan(table: PacketTable, index: FrameIndex, wanted: Sequence[int], seek: boo
     assert index.packet is not None, "a counted index is not planned"
     targets = index.packet[np.asarray(wanted, np.int64)]
     closure = np.zeros(len(table), np.bool_)
-    entries = np.flatnonzero(table.entry)
-    governing = np.searchsorted(entries, targets, side="right") - 1
-    governing = np.maximum(governing - table.leading[targets], 0)
+    entries, groups = governing(table, targets)
     runs: list[Run] = []
-    for number in np.unique(governing):
+    for number in np.unique(groups):
         start = int(entries[number])
-        stop = int(targets[governing == number].max()) + 1
+        stop = int(targets[groups == number].max()) + 1
         following = int(entries[number + 1]) if number + 1 < len(entries) else stop
         needed = ~table.droppable[start:stop]
         needed[: following - start] &= ~table.leading[start : min(following, stop)]
@@ -86,3 +84,18 @@ def plan(table: PacketTable, index: FrameIndex, wanted: Sequence[int], seek: boo
     cut = table.prefix.copy()
     cut[targets] = 0
     return Plan(runs, closure, table.droppable & ~closure, cut)
+
+
+def governing(table: PacketTable, targets: Int64s) -> tuple[Int64s, Int64s]:
+    """Where decoding begins for some packets.
+
+    Returns
+    -------
+    entries : int64 [E]
+        Packets at which decoding may begin.
+    groups : int64, as many as ``targets``
+        Which of the entries; for leading pictures the one before the last.
+    """
+    entries = np.flatnonzero(table.entry)
+    groups = np.searchsorted(entries, targets, side="right") - 1
+    return entries, np.maximum(groups - table.leading[targets], 0)

@@ -60,6 +60,7 @@ class ClipsJob:
     strict: bool = False
     allow_partial: bool = False
     all_frames: bool = False
+    tolerance: float = 0.0
     stream: int | None = None
     shard_size: int = SHARD_SIZE
     arithmetic: int = ARITHMETIC_VERSION
@@ -96,6 +97,10 @@ class ClipsJob:
                 raise UsageError(f"{flag} {word!r}: expected one of {', '.join(known)}")
         if self.all_frames and self.format == "npy":
             raise UsageError("--all-frames: rows of --format npy have one length; use --format samples or webdataset")
+        if not 0 <= self.tolerance < float("inf"):
+            raise UsageError(f"--tolerance {self.tolerance}: expected seconds, at least 0")
+        if self.all_frames and self.tolerance:
+            raise UsageError("--all-frames keeps every frame and --tolerance trades some for others: choose one")
         if self.strict and self.allow_partial:
             raise UsageError("--strict fails on any fault and --allow-partial passes over them: choose one")
         if not self.source().is_file():
@@ -254,6 +259,7 @@ class _Process:
             job.allow_partial,
             place.staging,
             stages,
+            job.tolerance,
         )
         self._splits: np.ndarray | None = None
         self._count = place.count
