@@ -254,7 +254,7 @@ class Supervisor:
         innocent = by_hand and not member.hung
         if member.hung:
             why = f"it was on it for {beat.seconds:.0f} s, longer than it may"
-        elif status == -signal.SIGKILL:
+        elif status == -signal.SIGKILL and not by_hand:
             why = "the machine ran out of memory"
         else:
             why = death(status)
@@ -266,7 +266,7 @@ class Supervisor:
             self._leases.give_back(back)
         if status == 0 and (member.stopping or not member.outstanding):
             return
-        self._reporter.notice(f"worker {member.number} died ({death(status)}), {len(member.outstanding)} items go back")
+        self._reporter.notice(f"worker {member.number} died ({why}), {len(member.outstanding)} items go back")
         if suspect is None and not innocent:
             self._idle_deaths += 1
             if self._idle_deaths >= IDLE_DEATHS_ALLOWED:
