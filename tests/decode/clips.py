@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import numpy as np
 from synth import Clip, variable
 
 _X264 = {"preset": "veryfast"}
@@ -168,3 +169,49 @@ COUNTED = {
     "zlib": Clip("zlib", "avi", layout="bgr24", count=12),
 }
 """Clips whose pictures may have to be counted."""
+
+
+def random_clip(seed: int) -> Clip:
+    """A clip of random structure; the codecs take turns."""
+    random = np.random.default_rng(seed)
+
+    def upto(high: int, low: int = 0) -> int:
+        return int(random.integers(low, high + 1))
+
+    def one_of(*values: str) -> str:
+        return values[upto(len(values) - 1)]
+
+    codec = ("libx264", "libx265", "libsvtav1", "libx264", "libx265", "libvpx-vp9", "mpeg2video", "libvpx", "mpeg4")[
+        seed % 9
+    ]
+    gop, count = upto(40, 4), upto(80, 40)
+    if codec in ("libx264", "libx265"):
+        params: dict[str, object] = {
+            "keyint": gop,
+            "min-keyint": upto(gop, 1),
+            "bframes": upto(6),
+            "b-adapt": upto(1),
+            "open-gop": upto(1),
+            "ref": upto(6, 1),
+            "scenecut": upto(1) * 60,
+        }
+        if codec == "libx264":
+            params |= {"weightp": upto(2), "slices": upto(4, 1), "b-pyramid": one_of("none", "strict", "normal")}
+        else:
+            params |= {"temporal-layers": upto(3), "b-pyramid": upto(1), "rd": 1}
+        text = ":".join(f"{key}={value}" for key, value in params.items())
+        options = {"preset": "veryfast", f"{codec[3:]}-params": text}
+        clip = Clip(codec, one_of("mp4", "mkv", "ts"), count, options=options)
+    elif codec == "libsvtav1":
+        text = f"hierarchical-levels={upto(5, 2)}:pred-struct={upto(2, 1)}"
+        clip = Clip(codec, one_of("mp4", "webm"), count, options={"preset": "12", "svtav1-params": text}, gop=gop)
+    elif codec in ("libvpx-vp9", "libvpx"):
+        options = {"deadline": "realtime", "cpu-used": "8", "error-resilient": one_of("0", "default"), "b": "200k"}
+        if upto(1) and codec == "libvpx-vp9":
+            options |= {"lag-in-frames": "0", "aq-mode": one_of("0", "3"), "ts-parameters": _LAYERS}
+        else:
+            options |= {"lag-in-frames": str(upto(20)), "auto-alt-ref": str(upto(1))}
+        clip = Clip(codec, one_of("webm", "mkv"), count, options=options, gop=gop)
+    else:
+        clip = Clip(codec, one_of("mp4", "mkv"), count, options={"qscale": "4"}, gop=gop, b_frames=upto(3))
+    return variable(clip) if codec != "mpeg2video" and upto(3) == 0 else clip
