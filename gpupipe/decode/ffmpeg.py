@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterator
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import av
 import numpy as np
@@ -243,7 +243,11 @@ class FFmpegDecoder(Decoder):
         codec, stats = self._media.codec, self.stats
         codec.open(strict=False)
         codec.copy_opaque = trace
-        skips = self._packets().table.skips
+        table = self._packets().table
+        skips = table.skips
+        skip: Literal["NONREF", "NONKEY"] = (
+            "NONREF" if table.references is None else "NONKEY"
+        )  # headers are still read, entries decoded
         number = run.start
         for number, packet in self._packets().feed(run):
             if packet.is_corrupt:
@@ -257,7 +261,7 @@ class FFmpegDecoder(Decoder):
                 skipped = bool(schedule.skippable[number])
                 stats.skipped += skipped
                 if skips:
-                    codec.skip_frame = "NONREF" if skipped else "DEFAULT"
+                    codec.skip_frame = skip if skipped else "DEFAULT"
                 elif skipped:
                     continue
                 elif schedule.cut[number]:

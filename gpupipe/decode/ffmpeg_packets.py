@@ -81,8 +81,10 @@ class PacketSource:
                 pictures = scanner.pictures(media.delay)
             except HeaderError as error:
                 self.reason = str(error)
-        self.table = PacketTable.make(
-            rows, pictures, scanner is not None and scanner.skips, scanner is not None and scanner.restarts
+        self.table = (
+            PacketTable.make(rows, None)
+            if scanner is None
+            else PacketTable.make(rows, pictures, scanner.skips, scanner.restarts, scanner.reach)
         )
         self.fault = fault or self._cut_short()
 

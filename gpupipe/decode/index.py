@@ -23,6 +23,32 @@ NO_PTS = -(1 << 63)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class References:
+    """What each packet needs, where all of them say.
+
+    Attributes
+    ----------
+    needs : sequence of tuples of int, length P
+    anchor : bool [P]
+        See :class:`gpupipe.decode.headers.Picture`.
+    reach : int
+        See :class:`gpupipe.decode.headers.Scanner`.
+    """
+
+    needs: Sequence[tuple[int, ...]]
+    anchor: Bools
+    reach: int
+
+    @classmethod
+    def of(cls, pictures: Sequence[Picture], reach: int) -> References | None:
+        """Make them; None if a picture does not say."""
+        needs = [picture.needs for picture in pictures if picture.needs is not None]
+        if len(needs) < len(pictures):
+            return None
+        return cls(needs, np.array([picture.anchor for picture in pictures], np.bool_), reach)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class PacketTable:
     """The packets of one stream in decode order; arrays of length P.
 
@@ -42,6 +68,7 @@ class PacketTable:
         Likewise.
     skips, restarts : bool
         See :class:`gpupipe.decode.headers.Scanner`.
+    references : References or None
     """
 
     pts: Int64s
@@ -59,6 +86,7 @@ class PacketTable:
     prefix: Int64s
     skips: bool = False
     restarts: bool = False
+    references: References | None = None
 
     def __len__(self) -> int:
         return len(self.pts)
@@ -70,6 +98,7 @@ class PacketTable:
         pictures: Sequence[Picture] | None,
         skips: bool = False,
         restarts: bool = False,
+        reach: int = 0,
     ) -> PacketTable:
         """Build the table from ``(pts, dts, pos, size, discard, corrupt)`` rows and, where known, their pictures."""
         columns = np.array(rows, np.int64).reshape(-1, 6).T
@@ -87,7 +116,7 @@ class PacketTable:
         shown, entry, leading, droppable, broken = (np.ascontiguousarray(fact) for fact in facts)
         return cls(
             pts, dts, pos, size, discard, corrupt, order, shown, entry, leading, droppable, broken, prefix, skips,
-            restarts,
+            restarts, None if pictures is None else References.of(pictures, reach),
         )  # fmt: skip
 
 

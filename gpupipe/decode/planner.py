@@ -1,8 +1,9 @@
 """What must be decoded for the wanted pictures, from the packet table alone.
 
 The *closure* of a picture is a function of the file: the entry that governs it, every packet from there to it in decode
-order that others may refer to, and itself. A plan says in which runs packets are fed, and which of them may be skipped;
-it feeds at least the closure, and no verdict rests on what it feeds beside.
+order that others may refer to (where packets name their references: those that it refers to), and itself. A plan says
+in which runs packets are fed, and which of them may be skipped; it feeds at least the closure, and no verdict rests on
+what it feeds beside.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gpupipe.decode.index import Bools, FrameIndex, Int64s, PacketTable
+from gpupipe.decode.index import Bools, FrameIndex, Int64s, PacketTable, References
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +82,34 @@ def plan(table: PacketTable, index: FrameIndex, wanted: Sequence[int], seek: boo
         else:
             runs.append(Run(start if seek else 0, stop))
     closure[targets] = True
+    if table.references is not None:
+        closure = _referred(table, table.references, closure, targets)
     cut = table.prefix.copy()
     cut[targets] = 0
-    return Plan(runs, closure, table.droppable & ~closure, cut)
+    skippable = table.droppable if table.references is None else np.ones(len(table), np.bool_)
+    return Plan(runs, closure, skippable & ~closure, cut)
+
+
+def _referred(table: PacketTable, references: References, most: Bools, targets: Int64s) -> Bools:
+    """The part of the closure that the wanted pictures refer to, over any number of others; entries stay in it."""
+    closure = most & table.entry
+    waiting = targets.tolist()
+    closure[targets] = False
+    while waiting:
+        packet = waiting.pop()
+        if not closure[packet]:
+            closure[packet] = True
+            waiting.extend(references.needs[packet])
+    if (closure & ~most).any():
+        return most
+    if references.reach:
+        kept = np.flatnonzero(closure)
+        last = np.maximum.accumulate(np.where(references.anchor[kept], np.arange(len(kept)), -1))[:-1]
+        follow = (last >= 0) & ~table.entry[kept[1:]]
+        gaps = np.abs(table.order[kept[1:]] - table.order[kept[last]])
+        if (gaps[follow] >= references.reach).any():
+            return most
+    return closure
 
 
 def governing(table: PacketTable, targets: Int64s) -> tuple[Int64s, Int64s]:

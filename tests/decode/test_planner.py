@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpupipe.decode.headers import HeaderError, Picture
-from gpupipe.decode.index import NO_PTS, FrameIndex, PacketTable, counted_index, exact_index
+from gpupipe.decode.index import NO_PTS, FrameIndex, PacketTable, References, counted_index, exact_index
 from gpupipe.decode.planner import Run, plan
 
 TIME_BASE = Fraction(1, 100)
@@ -74,6 +75,34 @@ class TestPlan:
         for frame in frames:
             apart |= set(self.wanted(frame)[1])
         assert set(closure) == apart
+
+
+class TestReferences:
+    """I0 <- P4 <- P8, with 2 between I0 and P4, 6 between P4 and P8; P9 begins anew from I0."""
+
+    NEEDS = ((), (0,), (0, 1), (1,), (1, 3), (0,))
+    TEXT = "I0 P4 P2 P8 P6 P9"
+
+    def closure(self, *frames: int, reach: int = 0, needs: tuple[tuple[int, ...], ...] = NEEDS) -> list[int]:
+        references = References(needs, np.array([True, True, False, True, False, True]), reach)
+        packets = replace(table(self.TEXT), references=references)
+        made = plan(packets, index(packets), frames)
+        assert not (made.closure & made.skippable).any()
+        return np.flatnonzero(made.closure).tolist()
+
+    def test_only_what_is_referred_to(self) -> None:
+        assert self.closure(1) == [0, 1, 2]
+        assert self.closure(3) == [0, 1, 3, 4]
+        assert self.closure(5) == [0, 5]
+
+    def test_order_must_be_told(self) -> None:
+        """Where the order is counted from the last anchor, too long a gap would miscount it."""
+        assert self.closure(5, reach=10) == [0, 5]
+        assert self.closure(5, reach=9) == [0, 1, 2, 3, 4, 5]
+
+    def test_nothing_before_the_entry(self) -> None:
+        packets = replace(table("I0 P1 I2 P3"), references=References(((), (0,), (1,), (2,)), np.zeros(4, bool), 0))
+        assert np.flatnonzero(plan(packets, index(packets), [3]).closure).tolist() == [2, 3]
 
 
 class TestExactIndex:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gpupipe.decode.headers.bits import Bits, HeaderError
 from gpupipe.decode.headers.picture import Picture, PictureList
@@ -32,6 +32,7 @@ class _Frame:
     again: bool  # shows what was decoded before
     key: bool
     refreshes: int  # slots of references that are replaced; -1 where that is not known
+    refers: tuple[int, ...] | None  # slots that it may refer to; None where that is not known
 
 
 class Av1Scanner(PictureList):
@@ -50,6 +51,8 @@ class Av1Scanner(PictureList):
         super().__init__()
         self._sequence: Sequence | None = None
         self._header = b""  # as the stream sends it; the container's copy may differ
+        self._slots: list[int | None] = [None] * 8  # packets whose frames are the references
+        self._keys = [True] * 8  # that may be key frames: shown again, such a one replaces all references (7.21)
         start = 4 if extradata[:1] == b"\x81" else 0
         for kind, _, _, payload in _units(extradata[start:]):
             if kind == _SEQUENCE:
@@ -63,6 +66,7 @@ class Av1Scanner(PictureList):
         motion, segments, filter deltas, grain) is saved with the references (7.20) and read from them (7.21).
         """
         frames: list[_Frame] = []
+        needs: set[int | None] = set()
         begins = 0  # where the last frame begins
         sequence = False
         tail = False  # behind the last frame comes what is not part of it
@@ -74,7 +78,11 @@ class Av1Scanner(PictureList):
             elif kind in (_FRAME_HEADER, _FRAME):
                 if self._sequence is None:
                     raise HeaderError("a frame comes before any sequence header")
-                frames.append(parse_frame(payload, self._sequence, layer))
+                frame = parse_frame(payload, self._sequence, layer)
+                if frame.again and (frame.refers is None or self._keys[frame.refers[0]]):
+                    frame = replace(frame, refreshes=0xFF)
+                frames.append(frame)
+                self._refer(frame, needs)
                 begins, tail = at, False
             else:
                 tail |= kind not in (_TILES, _COPY, _PADDING)
@@ -82,6 +90,7 @@ class Av1Scanner(PictureList):
         if shown > 1:
             raise HeaderError("a packet shows several pictures")
         picture = Picture(shown == 1, len(self.found))
+        picture.needs = tuple(n for n in needs if n is not None and n < len(self.found)) if None not in needs else None
         if frames:
             first, last = frames[0], frames[-1]
             picture.entry = sequence and first.key and first.shown and not first.again
@@ -89,6 +98,22 @@ class Av1Scanner(PictureList):
             if len(frames) > 1 and not picture.droppable and last.shown and last.refreshes == 0 and not tail:
                 picture.prefix = begins
         self.found.append(picture)
+
+    def lose(self) -> None:
+        """Take a packet that cannot be read."""
+        self._slots, self._keys = [None] * 8, [True] * 8
+        super().lose()
+
+    def _refer(self, frame: _Frame, needs: set[int | None]) -> None:
+        """Note the packets that a frame refers to, and put it in its slots; None stands for what is not known."""
+        if frame.refers is None:
+            needs.add(None)
+        else:
+            needs.update(self._slots[slot] for slot in frame.refers)
+        for slot in range(8):
+            if frame.refreshes >> slot & 1:
+                self._slots[slot] = len(self.found)
+                self._keys[slot] = frame.key or frame.again
 
     def _take_sequence(self, payload: bytes) -> None:
         if self._header and payload != self._header:
@@ -156,10 +181,10 @@ def parse_sequence(payload: bytes) -> Sequence:
 def parse_frame(payload: bytes, sequence: Sequence, layer: int) -> _Frame:
     """Read a frame header (5.9.2) as far as what it replaces; ``layer`` is the extension of its OBU's header."""
     if sequence.still:
-        return _Frame(True, False, True, -1)
+        return _Frame(True, False, True, -1, None)
     bits = Bits(payload if sequence.removal_bits else payload[:32])
     if bits.flag():
-        return _Frame(True, True, False, -1)
+        return _Frame(True, True, False, 0, (bits.u(3),))
     kind = bits.u(2)
     shown = bits.flag()
     if shown:
@@ -167,9 +192,9 @@ def parse_frame(payload: bytes, sequence: Sequence, layer: int) -> _Frame:
     else:
         bits.u(1)
     if kind == _SWITCH or (kind == _KEY and shown):
-        return _Frame(shown, False, kind == _KEY, 0xFF)
+        return _Frame(shown, False, kind == _KEY, 0xFF, () if kind == _KEY else None)
     if bits.flag():  # error resilient: repeats what the references should be, which may void some
-        return _Frame(shown, False, kind == _KEY, -1)
+        return _Frame(shown, False, kind == _KEY, -1, None)
     bits.u(1)
     if (bits.flag() if sequence.choose_screen == 2 else sequence.choose_screen) and sequence.choose_integer == 2:
         bits.u(1)
@@ -181,7 +206,17 @@ def parse_frame(payload: bytes, sequence: Sequence, layer: int) -> _Frame:
         for point in points:
             if not point or (point >> (layer >> 5) & 1 and point >> (8 + (layer >> 3 & 3)) & 1):
                 bits.u(width)
-    return _Frame(shown, False, kind == _KEY, bits.u(8))
+    refreshes = bits.u(8)
+    refers: tuple[int, ...] | None
+    if kind in (_KEY, _INTRA_ONLY):
+        refers = ()
+    elif sequence.id_bits:
+        refers = None
+    elif sequence.order_bits and bits.flag():
+        refers = tuple(range(8))  # which ones follows from the order of all
+    else:
+        refers = tuple(bits.u(3) for _ in range(7))
+    return _Frame(shown, False, kind == _KEY, refreshes, refers)
 
 
 def _units(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:

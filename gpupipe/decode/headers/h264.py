@@ -82,6 +82,7 @@ class H264Scanner:
 
     skips = True
     restarts = True
+    reach = 0
 
     def __init__(self, extradata: bytes) -> None:
         self._sps: dict[int, Sps] = {}

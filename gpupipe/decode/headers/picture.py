@@ -27,6 +27,11 @@ class Picture:
     prefix : int
         Bytes of the packet behind which comes a picture that is droppable itself, though the packet is not; 0 where
         there is no such place.
+    needs : tuple of int, or None
+        Numbers of the packets whose pictures it may refer to, or that must be there for it; None where that is not
+        known.
+    anchor : bool
+        The order of those that follow is counted from it (H.265's prevTid0Pic).
     broken : bool
         Its headers cannot be read; all that is known of it is what the container says.
     """
@@ -38,6 +43,8 @@ class Picture:
     droppable: bool = False
     broken: bool = False
     prefix: int = 0
+    needs: tuple[int, ...] | None = None
+    anchor: bool = False
 
 
 class Scanner(Protocol):
@@ -48,6 +55,8 @@ class Scanner(Protocol):
 
     It is then given the packets, and keeps its count of them; elsewhere it never sees them.
     """
+    reach: int
+    """How far in that order the next picture may be from the last anchor; 0 where there is no such limit."""
     restarts: bool
     """True where a flushed decoder is as good as a new one."""
 
@@ -88,6 +97,7 @@ class PictureList:
     """Base of scanners that know each packet's picture at once."""
 
     found: list[Picture] = field(default_factory=list)
+    reach: int = field(default=0, init=False)
 
     def lose(self) -> None:
         """Take a packet that cannot be read."""
