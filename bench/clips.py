@@ -8,7 +8,10 @@ a DataLoader over torchcodec (scripts/torchcodec_loader.py), 1 and 2 workers. Bo
 `engine`: 1,000 short clips, one worker, against the same operator and sink in a bare loop (bench/scripts/bare_loop.py).
 `plan`: 300,000 items planned, and resumed with one left. `status`: `gpupipe status` on a ledger of 1,000,000 rows.
 
-LAST_ANSWER
+The engine's part is best run in memory (--scratch /dev/shm): else the kernel's writing back is most of the difference.
+
+Last answer (epyc-2core): 18 clips take 0.13 of the seeking script's CPU and 0.44 of the loader's; the engine adds 10%
+to the bare loop on short clips, 6% without the start of its processes; 300,000 items are planned in 4 s.
 """
 
 from __future__ import annotations

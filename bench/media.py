@@ -64,7 +64,7 @@ def shape(path: Path) -> Shape:
             size=(codec.height, codec.width),
             packets=len(stamps),
             keyframes=keyframes,
-            reordered=known != sorted(known) or codec.has_b_frames,
+            reordered=known != sorted(known) or (bool(codec.has_b_frames) and len(known) < len(stamps)),
         )
 
 

@@ -159,8 +159,7 @@ class Decord:
         self._decord, self._small = decord, _Small()
 
     def __call__(self, request: Request) -> np.ndarray:
-        height, width = sides(request)
-        size = {"height": height, "width": width} if self.own_size else {}
+        size = dict(zip(("height", "width"), SIZE, strict=True)) if self.own_size else {}
         reader = self._decord.VideoReader(request.path, ctx=self._decord.cpu(0), num_threads=1, **size)
         wanted = request.of(len(reader))
         chunk = len(wanted) if self.own_size else _CHUNK
@@ -169,7 +168,7 @@ class Decord:
             for start in range(0, len(wanted), chunk)
             for frame in reader.get_batch(wanted[start : start + chunk]).asnumpy()
         )
-        return turned(self._small.all(frames, (height, width)), request)
+        return self._small.all(frames, SIZE)
 
 
 class DecordOwnSize(Decord):

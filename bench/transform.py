@@ -12,7 +12,8 @@ size, then INTER_AREA; `rgb-area` the same with swscale's conversion; `torch-rgb
 it, as torchvision's resize does; `torch-planes` interpolates the three planes and converts at the small size. Pictures
 must be within 3 levels of ours, on average.
 
-LAST_ANSWER
+Last answer (epyc-2core, AVX-512, 720p of 8 bits): 300 us, 0.25 of swscale bicubic, 0.55 of swscale area, 0.10 of
+OpenCV, 4.2 times the read bound; at 10 bits 0.36 of swscale bicubic.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def test_decode_measures_every_file_and_mode(measured):
     result, _ = measured
     files = {each["file"]: each for each in result["files"]}
     assert "unreadable" in files["broken.mp4"]
-    assert files["bframes.mp4"]["groups"] == ["h264", "B-frames", "short GOP"]
+    assert files["bframes.mp4"]["groups"] == ["h264", "B-frames", "short GOP", "30 frames or more"]
     for mode, wanted in (("uniform", 16), ("at", 8), ("every4", 10), ("all", 40)):
         cell = files["bframes.mp4"]["modes"][mode]
         ours = cell["tools"]["gpupipe"]
