@@ -11,6 +11,9 @@ from gpupipe.decode.headers.picture import Picture, PictureList
 _SEQUENCE, _FRAME_HEADER, _TILES, _FRAME, _COPY, _PADDING = 1, 3, 4, 6, 7, 15
 _KEY, _INTRA_ONLY, _SWITCH = 0, 2, 3
 _HEADER_BYTES = 256
+_SLOTS = [tuple(slot for slot in range(8) if mask >> slot & 1) for mask in range(256)]
+_MASKS = [1 << (three >> 6) | 1 << (three >> 3 & 7) | 1 << (three & 7) for three in range(512)]
+"""The slots that three numbers of three bits name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,8 @@ class Av1Scanner(PictureList):
         if shown > 1:
             raise HeaderError("a packet shows several pictures")
         picture = Picture(shown == 1, len(self.found))
-        picture.needs = tuple(n for n in needs if n is not None and n < len(self.found)) if None not in needs else None
+        needs.discard(len(self.found))
+        picture.needs = None if None in needs else tuple(needs)  # type: ignore[arg-type]
         if frames:
             first, last = frames[0], frames[-1]
             picture.entry = sequence and first.key and first.shown and not first.again
@@ -109,9 +113,9 @@ class Av1Scanner(PictureList):
         if frame.refers is None:
             needs.add(None)
         else:
-            needs.update(self._slots[slot] for slot in frame.refers)
-        for slot in range(8):
-            if frame.refreshes >> slot & 1:
+            needs.update([self._slots[slot] for slot in frame.refers])
+        if frame.refreshes:
+            for slot in _SLOTS[frame.refreshes & 0xFF]:
                 self._slots[slot] = len(self.found)
                 self._keys[slot] = frame.key or frame.again
 
@@ -213,9 +217,10 @@ def parse_frame(payload: bytes, sequence: Sequence, layer: int) -> _Frame:
     elif sequence.id_bits:
         refers = None
     elif sequence.order_bits and bits.flag():
-        refers = tuple(range(8))  # which ones follows from the order of all
+        refers = _SLOTS[0xFF]  # which ones follows from the order of all
     else:
-        refers = tuple(bits.u(3) for _ in range(7))
+        seven = bits.u(21)
+        refers = _SLOTS[_MASKS[seven >> 12] | _MASKS[seven >> 3 & 0x1FF] | 1 << (seven & 7)]
     return _Frame(shown, False, kind == _KEY, refreshes, refers)
 
 
