@@ -150,7 +150,7 @@ class FrameReader:
                 put(position, surface)
 
         with self._stages("index"):
-            self._index(decoder)
+            decoder.prepare()
         with self._stages("decode"):
             chosen = decoder.read(choose, timed, strict=self._strict, partial=self._allow_partial)
         return np.asarray(chosen, np.int64)

@@ -78,6 +78,10 @@ class Decoder(ABC):
         """
 
     @abstractmethod
+    def prepare(self) -> None:
+        """Do what :attr:`index` needs short of decoding; errors are those of :attr:`index`, or come with it later."""
+
+    @abstractmethod
     def readable(self) -> FrameIndex:
         """Decode everything; return the pictures before the first fault, in presentation order.
 

@@ -7,7 +7,7 @@ VP9 and AV1 refuse the packet; H.265 says nothing unless ``err_detect`` is ``exp
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from typing import Any, Literal, NoReturn
 
@@ -15,15 +15,15 @@ import av
 import numpy as np
 from av.video.frame import VideoFrame
 
-from gpupipe.decode.base import Decoder, IndexMismatch, Indices, Stats, checked
+from gpupipe.decode.base import Choice, Decoder, IndexMismatch, Indices, Stats, checked
 from gpupipe.decode.facts import colour_of
 from gpupipe.decode.ffmpeg_file import MediaFile, orientation_of
 from gpupipe.decode.ffmpeg_packets import PacketSource, beginning
 from gpupipe.decode.headers import HeaderError
-from gpupipe.decode.index import FrameIndex, counted_index, exact_index
+from gpupipe.decode.index import NO_PTS, FrameIndex, counted_index, exact_index
 from gpupipe.decode.planner import Plan, Run, plan
 from gpupipe.decode.tolerance import cheapest
-from gpupipe.errors import CorruptError, NoVideoError, TruncatedError, UnsupportedError, UsageError
+from gpupipe.errors import CorruptError, InputError, NoVideoError, TruncatedError, UnsupportedError, UsageError
 from gpupipe.layouts import native_layout
 from gpupipe.types import StreamInfo, Surface, SurfaceFormat
 
@@ -75,6 +75,7 @@ class FFmpegDecoder(Decoder):
         self._source: PacketSource | None = None
         self._index: FrameIndex | None = None
         self._readable: FrameIndex | None = None
+        self._uncounted: str | None = None  # why the packets do not determine the index
         self._first_fault: tuple[int, str] | None = None
         self._formats: dict[tuple[object, ...], SurfaceFormat] = {}
         self._turn = 0
@@ -128,6 +129,46 @@ class FFmpegDecoder(Decoder):
             return self._in_full(wanted, index, strict)
         return self._planned(wanted, index) if wanted else iter(())
 
+    def read(
+        self, choice: Choice, put: Callable[[int, Surface], None], strict: bool = False, partial: bool = False
+    ) -> Indices:
+        """Decode pictures in any order; what must be counted is, with luck, decoded no more than once."""
+        if callable(choice) and not (strict or partial):
+            self.prepare()
+            if self._index is None and self._packets().fault is None:
+                chosen = self._read_counting(choice, put)
+                if chosen is not None:
+                    return chosen
+        return super().read(choice, put, strict, partial)
+
+    def _read_counting(
+        self, choice: Callable[[FrameIndex], Indices], put: Callable[[int, Surface], None]
+    ) -> Indices | None:
+        """Count and decode in one go what is chosen as if every packet showed a picture; None if that was wrong."""
+        table = self._packets().table
+        count = int((~table.discard).sum())
+        known = np.sort(table.pts[~table.discard])
+        stamps = known if count and known[0] != NO_PTS else np.arange(count, dtype=np.int64) * self._step()
+        guess = FrameIndex(stamps, self._media.facts.time_base, False)
+        self._index = guess  # whatever the choice asks of this decoder is about the guess
+        try:
+            chosen = np.asarray(choice(guess), np.int64)
+        except InputError:  # of the guess; what is true is seen in the ordinary way
+            return None
+        finally:
+            self._index = None
+        positions: dict[int, list[int]] = {}
+        for position, number in enumerate(chosen.tolist()):
+            positions.setdefault(number, []).append(position)
+
+        def see(number: int, frame: VideoFrame) -> None:
+            for position in positions.get(number, ()):
+                put(position, self._surface(frame, frame.pts, not number))
+
+        self._index = self._count(see)
+        sound = self._first_fault is None and len(self._index) > 0
+        return chosen if sound and np.array_equal(choice(self._index), chosen) else None
+
     def near(
         self, indices: Indices, seconds: float, low: int = 0, high: int | None = None, partial: bool = False
     ) -> Indices:
@@ -153,17 +194,25 @@ class FFmpegDecoder(Decoder):
 
     def _any_index(self) -> FrameIndex:
         if self._index is None:
-            source = self._packets()
-            try:
-                if source.reason is not None:
-                    raise HeaderError(source.reason)
-                index = exact_index(source.table, self._media.facts.time_base, source.fault)
-                if source.doubt is not None and not self._really_broken(index):
-                    raise HeaderError(source.doubt)
-                self._index = index
-            except HeaderError as error:
-                self._index = self._count(str(error), source.fault)
+            self.prepare()
+        if self._index is None:
+            self._index = self._count()
         return self._index
+
+    def prepare(self) -> None:
+        """Read the packets and make the index from them, if they determine it; else it has yet to be counted."""
+        if self._index is not None or self._uncounted is not None:
+            return
+        source = self._packets()
+        try:
+            if source.reason is not None:
+                raise HeaderError(source.reason)
+            index = exact_index(source.table, self._media.facts.time_base, source.fault)
+            if source.doubt is not None and not self._really_broken(index):
+                raise HeaderError(source.doubt)
+            self._index = index
+        except HeaderError as error:
+            self._uncounted = str(error)
 
     def _really_broken(self, index: FrameIndex) -> bool:
         """True if no packet whose headers could not be read decodes to a sound picture."""
@@ -177,23 +226,29 @@ class FFmpegDecoder(Decoder):
                     return False
         return True
 
-    def _count(self, reason: str, fault: str | None) -> FrameIndex:
-        """Make the index by decoding everything, on and on behind any fault."""
-        stamps = []
+    def _count(self, see: Callable[[int, VideoFrame], None] | None = None) -> FrameIndex:
+        """Make the index by decoding everything, on and on behind any fault; `see` is shown every frame."""
+        stamps: list[tuple[int | None, int | None]] = []
         self._first_fault = None
         for frame, packet, found in self._everything():
             if found and self._first_fault is None:
                 self._first_fault = packet, found
             if frame is not None:
+                if see is not None:
+                    see(len(stamps), frame)
                 stamps.append((frame.pts, frame.dts))
+        return counted_index(stamps, self._media.facts.time_base, self._step(), self._packets().fault, self._uncounted)
+
+    def _step(self) -> int:
+        """Units from one picture to the next by the container's rate."""
         rate = self._media.facts.fps
-        step = max(1, round(1 / (rate * self._media.facts.time_base))) if rate else 1
-        return counted_index(stamps, self._media.facts.time_base, step, fault, reason)
+        return max(1, round(1 / (rate * self._media.facts.time_base))) if rate else 1
 
     def _recount(self, reason: str) -> NoReturn:
         """Replace an index that was wrong."""
         assert self._index is not None
-        self._index = self._count(reason, self._index.fault)
+        self._uncounted = reason
+        self._index = self._count()
         self._readable = None
         raise IndexMismatch(
             f"{self._name}: the packets do not tell what is shown ({reason}); {len(self._index)} frames were counted "
@@ -323,6 +378,7 @@ class FFmpegDecoder(Decoder):
         goals = set(wanted)
         shown = np.full(len(table), -1, np.int64)
         shown[index.packet] = np.arange(len(index))
+        numbers = dict(zip(index.pts.tolist(), range(len(index)), strict=True))
         last = -1
         for run in schedule.runs:
             self._restart(table.restarts)
@@ -330,7 +386,7 @@ class FFmpegDecoder(Decoder):
             due = set(here[here >= 0].tolist())
             for frame, packet, fault in self._execute(run, schedule):
                 self._mind(turn)
-                number = index.number(frame.pts) if frame is not None else None
+                number = numbers.get(frame.pts) if frame is not None else None
                 source = packet if number is None else int(index.packet[number])
                 if fault and schedule.closure[source]:
                     self._corrupt(source, fault)
@@ -380,7 +436,7 @@ class FFmpegDecoder(Decoder):
 
     # -- surfaces ----------------------------------------------------------------------------------------------------
 
-    def _surface(self, frame: VideoFrame, pts: int, first: bool) -> Surface:
+    def _surface(self, frame: VideoFrame, pts: int | None, first: bool) -> Surface:
         name = frame.format.name
         turned = orientation_of(frame) or (self.info.rotation, self.info.mirrored)
         if first:

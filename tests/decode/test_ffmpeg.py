@@ -18,6 +18,7 @@ import gpupipe.decode
 from gpupipe.decode.base import Decoder, IndexMismatch
 from gpupipe.decode.ffmpeg import FFmpegDecoder
 from gpupipe.decode.index import FrameIndex
+from gpupipe.decode.sampling import uniform
 from gpupipe.errors import NoVideoError, UsageError
 
 
@@ -50,6 +51,34 @@ class TestFfmpeg(DecoderTests):
             assert decoder.stats.packets < 24
             assert decoder.stats.decoded < decoder.stats.packets
             assert decoder.stats.skipped == decoder.stats.packets - decoder.stats.decoded
+
+    def test_counted_in_one_go(self, tmp_path: Path) -> None:
+        """A stream whose pictures must be counted is decoded once, if each packet shows one."""
+        path = encode(tmp_path / "a.avi", Clip(codec="mpeg4", suffix="avi", count=40, b_frames=2))
+        got: dict[int, int] = {}
+        with self.open(path) as decoder:
+            chosen = decoder.read(
+                lambda index: uniform(len(index), 8)[0],
+                lambda position, surface: got.__setitem__(position, number_of(surface)),
+            )
+            assert not decoder.index.exact
+            assert decoder.stats.decoded == 40
+        assert [got[position] for position in range(8)] == list(chosen) == np.linspace(0, 39, 8, dtype=int).tolist()
+
+    def test_counted_again_where_packets_are_not_pictures(self, tmp_path: Path) -> None:
+        """The first choice is made from a wrong guess; it is made again from the true count."""
+        path = encode(tmp_path / "a.avi", Clip(codec="mpeg4", suffix="avi", count=40, b_frames=2))
+        got: dict[int, int] = {}
+        with self.open(path) as decoder:
+            assert isinstance(decoder, FFmpegDecoder)
+            decoder._packets().table.discard[:5] = True
+            decoder.read(
+                lambda index: uniform(len(index), 8)[0],
+                lambda position, surface: got.__setitem__(position, number_of(surface)),
+            )
+            assert len(decoder) == 40
+            assert decoder.stats.decoded == 80
+        assert [got[position] for position in range(8)] == np.linspace(0, 39, 8, dtype=int).tolist()
 
     @pytest.mark.parametrize("name", ["vp9 temporal layers", "av1", "av1 low delay"])
     def test_never_fed(self, make: Make, name: str) -> None:
