@@ -77,9 +77,9 @@ class Decoder(ABC):
             Nothing can be read, because the file ends early.
         """
 
-    @abstractmethod
     def prepare(self) -> None:
-        """Do what :attr:`index` needs short of decoding; errors are those of :attr:`index`, or come with it later."""
+        """Do what :attr:`index` needs short of decoding; a backend that cannot tell the two apart makes the index."""
+        len(self.index)
 
     @abstractmethod
     def readable(self) -> FrameIndex:
