@@ -62,6 +62,11 @@ def _decode(result: dict[str, Any]) -> str:
         tools = sorted({tool for group in groups.values() for tool in group["peers"]})
         text.append(f"### {title}\n")
         text.append("Geometric means of ours / theirs by group; in brackets the number of files.\n")
+        once = sum(tool.get("rounds") == 1 for file in result["files"] for tool in _tools_of(file, mode))
+        if once and result["rounds"] > 1:
+            text.append(
+                f"{once} slow peers (over 1 s and 3 times ours) were asked once, not {result['rounds']} times.\n"
+            )
         rows = []
         for name, group in groups.items():
             peers = [group["peers"].get(tool) for tool in tools]
@@ -74,6 +79,10 @@ def _decode(result: dict[str, Any]) -> str:
     if unreadable:
         text += ["### Files that we refuse\n", *unreadable, ""]
     return "\n".join(text)
+
+
+def _tools_of(file: dict[str, Any], mode: str) -> Iterable[dict[str, Any]]:
+    return file["modes"].get(mode, {}).get("tools", {}).values()
 
 
 def _files(files: list[dict[str, Any]], mode: str) -> str:
@@ -130,8 +139,12 @@ def _clips(result: dict[str, Any]) -> str:
         rows = [[name, *_job_cells(tool)] for name, tool in job["tools"].items()]
         text.append(_table(["command and workers", "CPU s", "wall s", "remarks"], rows))
         if job["scaling_2_workers"]:
-            text.append(f"Two workers are {_number(job['scaling_2_workers'])} times as fast as one.\n")
+            load = " to ".join(map(_number, job["load_average"]))
+            scaling = _number(job["scaling_2_workers"])
+            text.append(f"Wall of one worker / two: {scaling}; the machine's load average was {load} meanwhile.\n")
     if engine := result.get("engine"):
+        load = " to ".join(map(_number, engine["load_average"]))
+        text.append(f"The engine's part ran at a load average of {load}: above 1 its overhead is not to be trusted.\n")
         text.append(
             f"Engine: {engine['clips']} short clips take {_number(engine['gpupipe_cpu'])} CPU s, "
             f"{_number(engine['bare_cpu'])} in a bare loop: {engine['overhead']:.1%} more, "
