@@ -12,7 +12,7 @@ The engine's part is best run in memory (--scratch /dev/shm): else the kernel's 
 
 Last answer (epyc-2core, other work on the machine, load 2 to 12): 36 clips take 0.11 of the seeking script's CPU and
 0.51 of the loader's; 300,000 items are planned in 2.6 s and resumed in 0.6 s; status 0.3 s. Not settled: the engine's
-overhead (six runs of this part gave -12% to +13%, three of them with another bare loop or disk) and the scaling to two
+overhead (six runs of this part gave -12% to +13%, four with another bare loop or on disk) and the scaling to two
 workers; both need a quiet machine.
 """
 
