@@ -234,8 +234,8 @@ def run_shown(job: Job, run: Run, unit: str, progress: bool = True, notices: Ite
         With every notice in it.
     """
     reporter: Quiet
-    if not progress:
-        reporter = Quiet(sys.stderr)
+    if not progress or sys.stderr is None:  # None where the caller closed it
+        reporter = Quiet()
     elif sys.stderr.isatty():
         reporter = Display(sys.stderr, unit)
     else:

@@ -8,7 +8,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -19,14 +19,14 @@ import numpy as np
 from gpupipe import ownership
 from gpupipe import plan as plans
 from gpupipe.errors import UsageError
-from gpupipe.job import Dataset, Job, class_path, restore
+from gpupipe.job import Dataset, Job, class_path
 from gpupipe.ledger import DONE, FAILED, PENDING, Ledger, Ledgers, Outcome
 from gpupipe.machine import usable_cores
 from gpupipe.ownership import Ownership
 from gpupipe.plan import BOOKKEEPING, Plan, PlanWriter
 from gpupipe.progress import Reporter, Snapshot
 from gpupipe.sinks.base import Place, Sink
-from gpupipe.sinks.files import output_errors, publish, remove_tree
+from gpupipe.sinks.files import output_errors, publish, remove_tree, sync_folder
 from gpupipe.summary import EXIT_DONE, EXIT_FAILED_ITEMS, EXIT_INTERRUPTED, Summary, bottleneck
 from gpupipe.supervisor import Supervisor
 
@@ -75,6 +75,8 @@ class Run:
             )
         if self.workers is not None and self.workers < 1:
             raise UsageError(f"--num-workers {self.workers}: expected at least 1")
+        if self.checkpoint_file is not None and not self.checkpoint_file.absolute().parent.is_dir():
+            raise UsageError(f"--checkpoint-file {self.checkpoint_file}: no such folder")
         if self.item_timeout is not None and self.item_timeout <= 0:
             raise UsageError(f"--item-timeout {self.item_timeout}: expected seconds above 0")
         if self.overwrite and self.total_shards > 1:
@@ -96,7 +98,8 @@ def run(job: Job, how: Run, reporter: Reporter) -> Summary:
     _check_output(how.output)
     bookkeeping = how.output / BOOKKEEPING
     if how.overwrite and plans.exists(bookkeeping):
-        _remove_output(how.output)
+        _write_plan(job, bookkeeping, _source_facts(job.source())).discard()  # input that cannot be read costs nothing
+        _remove_output(job, how.output)
     with Ownership(bookkeeping, how.shard, how.total_shards) as claim:
         plan = _load_or_make_plan(job, how, bookkeeping, reporter)
         claim.clear_staging()
@@ -126,6 +129,11 @@ class _Session:
         with self._all_ledgers() as ledgers:
             self._states = ledgers.states(self._plan.count)
         self._redo_changed()
+        if not self._owned.any():
+            self._reporter.notice(
+                f"no item belongs to run shard {self._how.shard}: {self._place.shards} output shards for "
+                f"{self._how.total_shards} run shards; a smaller shard size spreads the items"
+            )
         remains = [self._place.out / name for name in self._job.remains()]
         pending = bool((self._states[self._owned] == PENDING).any())
         if pending:
@@ -258,7 +266,7 @@ def _summary(
     worked = shown.done + shown.failed - shown.earlier
     if stop_reason == INTERRUPTED:
         code = EXIT_INTERRUPTED
-    elif shown.failed and not how.continue_on_error:
+    elif shown.failed and (shown.left or not how.continue_on_error):
         code = EXIT_FAILED_ITEMS
     else:
         code = EXIT_DONE
@@ -331,7 +339,12 @@ def _load_or_make_plan(job: Job, how: Run, bookkeeping: Path, reporter: Reporter
                 f"{how.output}: holds {there}, which no run of gpupipe recorded. "
                 "Choose another output folder, or --overwrite."
             )
-        return _write_plan(job, bookkeeping, source).publish()
+        writer = _write_plan(job, bookkeeping, source)
+        try:
+            return writer.publish()
+        except BaseException:
+            writer.discard()
+            raise
     plan = Plan(bookkeeping / "plan")
     lines = plans.differences(plan, job.name, job.options())
     if not lines and plan.source != source:
@@ -355,7 +368,7 @@ def _load_or_make_plan(job: Job, how: Run, bookkeeping: Path, reporter: Reporter
 
 
 def _write_plan(job: Job, bookkeeping: Path, source: dict[str, Any]) -> PlanWriter:
-    writer = PlanWriter(bookkeeping, job.name, class_path(job), job.options(), job.inputs(), source)
+    writer = PlanWriter(bookkeeping, job.name, job.options(), job.inputs(), source)
     try:
         job.write_items(writer)
     except BaseException:
@@ -364,19 +377,32 @@ def _write_plan(job: Job, bookkeeping: Path, source: dict[str, Any]) -> PlanWrit
     return writer
 
 
-def _remove_output(output: Path) -> None:
-    """Remove what the plan on disk says was made here, and the bookkeeping; nothing else."""
+def _remove_output(job: Job, output: Path) -> None:
+    """Remove what the plan on disk says was made here, and the bookkeeping; nothing else.
+
+    A kill at any moment leaves either an output that is as it was or one that is known to be unfinished: the ledgers
+    go first, the plan, which says what there is to remove, goes last.
+    """
     bookkeeping = output / BOOKKEEPING
-    with ownership.alone(bookkeeping):
-        plan = Plan(bookkeeping / "plan")
-        job = restore(plan.job_class, plan.options, plan.inputs)
-        place = Place(output, bookkeeping, bookkeeping, plan.count, job.shard_size)
-        names = (job.blob_name(ordinal, item) for ordinal, item in enumerate(plan.items()))
-        job.sink(place).remove(name for name in names if name is not None)
-        for name in [*job.remains(), "failed.jsonl"]:
+    with ownership.alone(bookkeeping), closing(Plan(bookkeeping / "plan")) as plan:
+        if plan.job != job.name:
+            raise UsageError(f"{output}: made by the job {plan.job}. Remove the folder yourself, or choose another.")
+        try:
+            made: Job = type(job)(**plan.options, **plan.inputs)
+        except TypeError as error:
+            raise UsageError(f"{output}: planned by another version ({error}). Remove the folder yourself.") from error
+        for shard in bookkeeping.glob("shard-*"):
+            for path in [*shard.glob("ledger.db*"), shard / "complete"]:
+                remove_tree(path)
+            sync_folder(shard)
+        place = Place(output, bookkeeping, bookkeeping, plan.count, made.shard_size)
+        names = (made.blob_name(ordinal, item) for ordinal, item in enumerate(plan.items()))
+        made.sink(place).remove(name for name in names if name is not None)
+        for name in [*made.remains(), "failed.jsonl"]:
             remove_tree(output / name)
-        plan.close()
         with output_errors(bookkeeping):
-            for path in bookkeeping.iterdir():
-                if path.name not in ownership.LOCKS:
+            for path in [*bookkeeping.iterdir(), *bookkeeping.glob("shard-*/*")]:
+                # A lock may be held by a run that is just starting: its file stays.
+                if path.name not in ownership.LOCKS and path.name != "plan" and not path.name.startswith("shard-"):
                     remove_tree(path)
+        remove_tree(bookkeeping / "plan")

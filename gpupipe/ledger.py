@@ -15,6 +15,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import json
+import os
 import sqlite3
 import time
 from collections import Counter
@@ -100,9 +101,13 @@ class Ledger:
             The file cannot be made or is no ledger.
         """
         self.path = path
+        self.born = True
         try:
             if plan_hash is None:
-                self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=60)
+                # Where it may be written, a reader finishes what a killed writer left half-done (a hot journal).
+                mode = "rw" if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK) else "ro"
+                self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=60)
+                self.born = bool(self._db.execute("select 1 from sqlite_master where name = 'meta'").fetchone())
             else:
                 self._db = sqlite3.connect(path, timeout=60)
                 self._db.execute("pragma journal_mode = truncate")
@@ -114,7 +119,8 @@ class Ledger:
                 elif there != plan_hash:
                     raise UsageError(f"{path}: belongs to another plan ({there}). Use another output folder.")
         except sqlite3.Error as error:
-            self.close()
+            if hasattr(self, "_db"):
+                self.close()
             raise OutputError(0, f"{path}: {error}. Run the same command again once the storage is well.") from error
         except UsageError:
             self.close()
@@ -173,7 +179,13 @@ class Ledgers:
     """
 
     def __init__(self, bookkeeping: Path, epoch: int) -> None:
-        self.ledgers = [Ledger(path) for path in sorted(bookkeeping.glob("shard-*/ledger.db"))]
+        self.ledgers: list[Ledger] = []
+        for path in sorted(bookkeeping.glob("shard-*/ledger.db")):
+            ledger = Ledger(path)
+            if ledger.born:
+                self.ledgers.append(ledger)
+            else:  # a run has made the file this instant, and its tables not yet
+                ledger.close()
         self._disjoint = epoch <= 0 or len(self.ledgers) == 1
 
     def counts(self) -> dict[tuple[int, str], int]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,6 @@ class Plan:
         self._offsets = np.fromfile(folder / "items.idx", dtype="<i8")
         self._file = (folder / "items.jsonl").open("rb")
         self.source: dict[str, Any] = head["source"]
-        self.job_class: str = head["class"]
         self.order = _load(folder / "order.npy")
         self.starts = _load(folder / "starts.npy")
 
@@ -105,7 +105,6 @@ class PlanWriter:
         self,
         bookkeeping: Path,
         job: str,
-        job_class: str,
         options: dict[str, Any],
         inputs: dict[str, Any],
         source: dict[str, Any],
@@ -113,7 +112,7 @@ class PlanWriter:
         self._target = bookkeeping / "plan"
         self._folder = bookkeeping / f"plan.{os.uname().nodename}.{os.getpid()}.partial"
         self._job, self._options = job, options
-        self._words = {"class": job_class, "inputs": inputs, "source": source}
+        self._words = {"inputs": inputs, "source": source}
         remove_tree(self._folder)
         with output_errors(self._folder):
             self._folder.mkdir(parents=True)
@@ -187,11 +186,21 @@ class PlanWriter:
                     raise
                 remove_tree(self._folder)
             sync_folder(self._target.parent)
-        return Plan(self._target)
+        plan = Plan(self._target)
+        if plan.hash != head["hash"]:  # another run planned at the same time
+            lines = differences(plan, self._job, self._options) or [
+                f"items: {plan.count} there, {self.count} others asked"
+            ]
+            plan.close()
+            raise UsageError(
+                f"{self._target.parent.parent}: another run just planned otherwise.\n  " + "\n  ".join(lines)
+            )
+        return plan
 
     def discard(self) -> None:
         """Leave nothing behind."""
-        self._file.close()
+        with suppress(OSError):  # what is still buffered for a full disk
+            self._file.close()
         remove_tree(self._folder)
 
 

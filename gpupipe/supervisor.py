@@ -95,6 +95,7 @@ class Supervisor:
         self._oom = oom_kills()
         self._recent: deque[tuple[float, int]] = deque()
         self.stop_reason = ""
+        self._told = False
         owned_states = states[owned]
         self.snapshot = Snapshot(
             total=int(owned.sum()),
@@ -146,6 +147,9 @@ class Supervisor:
         self.stop_reason = self.stop_reason or reason
 
     def _stop(self) -> None:
+        if not self._told:
+            self._told = True
+            self._reporter.notice(f"{self.stop_reason}: finishing the items in hand; Ctrl-C (again) ends at once")
         self._leases.clear()
         for member in self._members.values():
             member.dismiss()
@@ -161,7 +165,12 @@ class Supervisor:
         free = set(range(self._wanted)) - self._members.keys()
         for number in sorted(free):
             if self._leases.left and len(self._members) < self._wanted:
-                member = Member.spawn(number, self._setup, self._place.staging.parent)
+                try:
+                    member = Member.spawn(number, self._setup, self._place.staging.parent)
+                except OSError as error:
+                    raise StoppedError(
+                        f"cannot start worker {number + 1} of {self._wanted}: {error}. Use fewer with --num-workers."
+                    ) from error
                 self._members[number] = member
                 self._selector.register(member.wire, selectors.EVENT_READ, member)
         for member in list(self._members.values()):
@@ -320,8 +329,10 @@ class Supervisor:
         self._committed = time.monotonic()
         if not self._batch:
             return
-        self._sync()
+        # Taken before the sync: after one that failed nothing of this batch may be called done, also not by a second
+        # sync, which the kernel lets succeed although the pages are lost.
         batch, self._batch = self._batch, []
+        self._sync()
         seconds = self._committed - self._began
         self._ledger.commit(
             batch,

@@ -8,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-from gpupipe.job import class_path
 from gpupipe.jobs.clips import ClipsJob
 from gpupipe.launch import Run, run
 from gpupipe.ledger import DONE, Ledger, Outcome
@@ -57,7 +56,7 @@ def planned(job: ClipsJob, out: Path) -> Plan:
     """The job's plan, as the launcher writes it."""
     facts = job.source().stat()
     source = {"path": str(job.source().absolute()), "size": facts.st_size, "mtime_ns": facts.st_mtime_ns}
-    writer = PlanWriter(out / BOOKKEEPING, job.name, class_path(job), job.options(), job.inputs(), source)
+    writer = PlanWriter(out / BOOKKEEPING, job.name, job.options(), job.inputs(), source)
     job.write_items(writer)
     return writer.publish()
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
+import traceback
 from collections.abc import Sequence
 
 from gpupipe import __version__
@@ -17,6 +19,9 @@ JOBS = ("clips",)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal of another encoding shows \\xe9, and ends nothing
+            stream.reconfigure(errors="backslashreplace")
     words = dashes(sys.argv[1:] if argv is None else argv)
     parser, commands = _parser()
     try:
@@ -31,6 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("gpupipe: interrupted; run the same command again to continue", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except Exception:  # a defect of ours: 1, Python's own code for it, means "verify found a difference" here
+        traceback.print_exc()
+        return EXIT_STOPPED
 
 
 def _say(error: GpupipeError, code: int) -> int:

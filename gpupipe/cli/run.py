@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gpupipe.api import run_shown
+from gpupipe.cli.say import say
 from gpupipe.errors import UsageError
 from gpupipe.job import Job
 from gpupipe.launch import Run
@@ -50,20 +51,36 @@ def read_settings(parser: argparse.ArgumentParser, job: str) -> None:
         return
     try:
         table = tomllib.loads(SETTINGS.read_text(encoding="utf-8")).get(job, {})
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{SETTINGS}: {error}") from error
+    if not isinstance(table, dict):
+        raise UsageError(f"{SETTINGS}: {job} is {table!r}; expected a table [{job}]")
     defaults: dict[str, Any] = {key.replace("-", "_"): value for key, value in table.items()}
     flags = {action.dest: action for action in parser._actions}
     for key, value in defaults.items():
         if key not in flags or key == "help":
             raise UsageError(f"{SETTINGS}: [{job}] has no setting {key!r}")
-        kind = flags[key].type
-        if kind in (Path, int, float):
-            try:
-                defaults[key] = kind(value)
-            except (TypeError, ValueError) as error:
-                raise UsageError(f"{SETTINGS}: [{job}] {key} = {value!r}: {error}") from error
+        defaults[key] = _setting(flags[key], value, f"{SETTINGS}: [{job}] {key} = {value!r}")
     parser.set_defaults(**defaults)
+
+
+def _setting(flag: argparse.Action, value: Any, where: str) -> Any:
+    """The value as the flag would have it from the command line."""
+    if flag.nargs == 0:
+        if not isinstance(value, bool):
+            raise UsageError(f"{where}: expected true or false")
+        return value
+    values = value if flag.nargs == "+" else [value]
+    if not isinstance(values, list):
+        raise UsageError(f"{where}: expected a list")
+    kind = flag.type if flag.type in (int, float) else str
+    for one in values:
+        if isinstance(one, bool) or not isinstance(one, (int, float) if kind is float else kind):
+            raise UsageError(f"{where}: expected {'a number' if kind is not str else 'text in quotes'}")
+        if flag.choices is not None and one not in flag.choices:
+            raise UsageError(f"{where}: expected one of {', '.join(flag.choices)}")
+    made = [Path(one) if flag.type is Path else one for one in values]
+    return made if flag.nargs == "+" else made[0]
 
 
 def run_from(arguments: argparse.Namespace, output: Path) -> tuple[Run, list[str]]:
@@ -97,7 +114,7 @@ def run_and_report(job: Job, run: Run, notices: list[str], arguments: argparse.N
     """Run the job under the display that fits, print the closing words, return the exit code."""
     summary = run_shown(job, run, unit, progress=not arguments.quiet, notices=notices)
     if arguments.json:
-        print(json.dumps(summary.to_json()))
+        say(json.dumps(summary.to_json()))
     elif not arguments.quiet:
-        print(final_text(summary, unit))
+        say(final_text(summary, unit))
     return summary.exit_code

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from gpupipe.cli.say import say
 from gpupipe.report.final import status, status_text
 
 
@@ -20,5 +21,5 @@ def add(commands: Any) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     found = status(arguments.output)
-    print(json.dumps(found) if arguments.json else status_text(found))
+    say(json.dumps(found) if arguments.json else status_text(found))
     return 0

@@ -38,6 +38,7 @@ FORMATS = ("samples", "npy", "webdataset")
 CONTEXT_LENGTH = 77
 SIZE_POINTS = 16
 MAX_ID_BYTES = 200
+MAX_ROW_BYTES = 4 << 30
 _PLANNED_FIELDS = ("vid", "clip_path", "transcript", "transcript clip", "size", "begin_time", "end_time", "duration")
 
 
@@ -110,6 +111,12 @@ class ClipsJob:
         for flag, folder in (("--clips-dir", self.clips_dir), ("--videos-dir", self.videos_dir)):
             if folder is not None and not Path(folder).is_dir():
                 raise UsageError(f"{flag} {folder}: no such folder")
+        if self.num_frames * self.frame_height * self.frame_width * 3 > MAX_ROW_BYTES:
+            raise UsageError(
+                f"{self.num_frames} frames of {self.frame_height}x{self.frame_width} are more than "
+                f"{MAX_ROW_BYTES >> 30} GiB an item; ask for fewer or smaller frames"
+            )
+        _listings.clear()  # an earlier run of this process may have seen the folder otherwise
         text.clip_tokenizer(CONTEXT_LENGTH)  # no tokenizer is an error here, not in a worker
 
     def source(self) -> Path:
@@ -129,7 +136,9 @@ class ClipsJob:
         for number, raw in enumerate(read_pairs(self.source())):
             if chosen is not None and number not in chosen:
                 continue
-            item = {key: raw[key] for key in _PLANNED_FIELDS if key in raw} if isinstance(raw, dict) else raw
+            item = _flat(raw)
+            if isinstance(raw, dict):
+                item = {key: _flat(raw[key]) for key in _PLANNED_FIELDS if key in raw}
             writer.add(item)
             if self.videos_dir is not None:
                 videos.append(str(item.get("vid")) if isinstance(item, dict) else "")
@@ -229,11 +238,11 @@ class ClipsJob:
                 shard, row = divmod(outcome.ordinal, dataset.place.shard_size)
                 yield {
                     "ordinal": outcome.ordinal,
-                    "id": self.item_id(outcome.ordinal, item),
+                    "id": _storable(self.item_id(outcome.ordinal, item)),
                     "shard": shard,
                     "row": row,
                     "pts": json.loads(outcome.record) if outcome.record else None,
-                    "text": self.pair(item).text if outcome.state != FAILED else None,
+                    "text": _storable(self.pair(item).text) if outcome.state != FAILED else None,
                     "split": SPLITS[splits[outcome.ordinal]],
                     "status": STATES[outcome.state],
                 }
@@ -270,12 +279,12 @@ class _Process:
     def __call__(self, work: Work) -> Completion:
         job, stages = self._job, self._stages
         with stages("plan"):
+            work.fingerprint = job.fingerprint(work.item)
             pair = job.pair(work.item)
             name = job.item_id(work.ordinal, work.item)
             if reason := unfit(name):
                 raise InputError(f"vid {pair.vid!r}: {reason}; it names a folder of the output")
             path = job.locate(pair)
-            work.fingerprint = fingerprint(path)
         window = None if job.clips_dir is not None else (pair.begin_time or 0.0, pair.end_time)
         rows = work.slot.rows
         if job.all_frames:
@@ -384,6 +393,18 @@ def unfit(name: str) -> str:
     except UnicodeEncodeError:
         return "is not valid Unicode"
     return f"is {length} bytes long, at most {MAX_ID_BYTES} fit" if length > MAX_ID_BYTES else ""
+
+
+def _flat(value: Any) -> Any:
+    """The value without what is nested deeper than any field may be: of the wrong kind either way."""
+    if isinstance(value, list):
+        return [{} if isinstance(inner, (list, dict)) else inner for inner in value]
+    return {} if isinstance(value, dict) else value
+
+
+def _storable(words: str) -> str:
+    """Half surrogate pairs, which JSON can hold and a table cannot, written out."""
+    return words.encode(errors="backslashreplace").decode()
 
 
 _listings: dict[Path, dict[str, list[str]]] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from types import TracebackType
 from typing import TextIO
 
@@ -22,10 +23,9 @@ _WORKERS_SHOWN = 16
 
 
 class Quiet:
-    """Shows nothing but notices, and those only when asked for."""
+    """Shows nothing; the others build on it. Nothing that happens to a display ends a run."""
 
-    def __init__(self, stream: TextIO = sys.stderr, notices: bool = False) -> None:
-        self._stream, self._notices = stream, notices
+    def __init__(self) -> None:
         self.notices: list[str] = []
 
     def __enter__(self) -> Quiet:
@@ -48,7 +48,8 @@ class Lines(Quiet):
     """Plain log lines, one every ten seconds, for a log file or a pipe."""
 
     def __init__(self, stream: TextIO = sys.stderr, unit: str = "items") -> None:
-        super().__init__(stream)
+        super().__init__()
+        self._stream: TextIO | None = stream
         self._unit = unit
         self._shown = float("-inf")
         self._worked = 0
@@ -69,35 +70,47 @@ class Lines(Quiet):
         self._print(f"notice: {text}")
 
     def _print(self, line: str) -> None:
-        print(f"{time.strftime('%H:%M:%S')} {line}", file=self._stream, flush=True)
+        if self._stream is not None:
+            try:
+                print(f"{time.strftime('%H:%M:%S')} {line}", file=self._stream, flush=True)
+            except OSError:  # nobody reads any more (a pipe's end, a closed terminal)
+                self._stream = None
 
 
 class Display(Quiet):
     """A live display: progress, rate, failures by reason, what each worker does, where the time goes."""
 
     def __init__(self, stream: TextIO = sys.stderr, unit: str = "items") -> None:
-        super().__init__(stream)
+        super().__init__()
         self._unit = unit
         self._console = Console(file=stream)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        self._gone = False
 
     def __enter__(self) -> Display:
-        self._live.start()
+        self._draws(self._live.start)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._live.stop()
+        self._draws(self._live.stop)
 
     def update(self, snapshot: Snapshot) -> None:
         """Draw the state anew."""
-        self._live.update(self._draw(snapshot), refresh=True)
+        self._draws(lambda: self._live.update(self._draw(snapshot), refresh=True))
 
     def notice(self, text: str) -> None:
         """A line above the display."""
         super().notice(text)
-        self._console.print(Text(text, style="yellow"))
+        self._draws(lambda: self._console.print(Text(text, style="yellow")))
+
+    def _draws(self, draw: Callable[[], None]) -> None:
+        if not self._gone:
+            try:
+                draw()
+            except OSError:  # the terminal was closed
+                self._gone = True
 
     def _draw(self, shown: Snapshot) -> Group:
         bar = Table.grid()  # a bar alone ends no line

@@ -7,6 +7,7 @@ is never an item's fault.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -44,8 +45,6 @@ def output_errors(path: os.PathLike[str] | str) -> Iterator[None]:
 
 def errno_name(error: OSError) -> str:
     """``"ENOSPC"`` and the like; empty where the error carries no number."""
-    import errno
-
     return errno.errorcode.get(error.errno or 0, "")
 
 
@@ -82,6 +81,21 @@ def write_at(fd: int, pieces: Iterable[Buffer], offset: int) -> int:
         if written:
             views[0] = views[0][written:]
     return offset - start
+
+
+def allocate(fd: int, nbytes: int) -> None:
+    """Have the file be `nbytes` long, its space reserved where the file system can; what is in it stays.
+
+    Not ``posix_fallocate``: where the file system has no such call, glibc writes zeros instead, also over what another
+    process is writing at that moment.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if hasattr(libc, "fallocate") and libc.fallocate(fd, 0, ctypes.c_int64(0), ctypes.c_int64(nbytes)) == 0:
+        return
+    number = ctypes.get_errno()
+    if hasattr(libc, "fallocate") and number not in (errno.EOPNOTSUPP, errno.ENOSYS):
+        raise OSError(number, os.strerror(number))
+    os.ftruncate(fd, nbytes)
 
 
 def write_file(path: Path, pieces: Iterable[Buffer], checksum: Checksum | None = None, mode: int = 0o644) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 
 from gpupipe.memory import RowSpec
 from gpupipe.sinks.base import Place, Sample
-from gpupipe.sinks.files import Checksum, output_errors, sync_file, sync_folder, write_at
+from gpupipe.sinks.files import Checksum, allocate, output_errors, sync_file, sync_folder, write_at
 
 _OPEN_FILES = 32
 
@@ -76,7 +76,7 @@ class NpySink:
         # Several workers may make it at once: each does the same, and none truncates.
         fd = os.open(_partial(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            os.posix_fallocate(fd, 0, len(header) + len(self._place.shard_items(shard)) * spec.nbytes)
+            allocate(fd, len(header) + len(self._place.shard_items(shard)) * spec.nbytes)
             write_at(fd, [header], 0)
         except BaseException:
             os.close(fd)

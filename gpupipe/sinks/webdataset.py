@@ -127,7 +127,7 @@ class WebDatasetSink:
     def published(self, shard: int) -> bool:
         """True where the tar stands and a killed run left none of its segments."""
         if self._left_over is None:
-            ordinals = (int(path.stem) for path in self._blobs.iterdir())
+            ordinals = (int(path.stem) for path in self._blobs.iterdir() if path.stem.isdigit())
             self._left_over = {ordinal // self._place.shard_size for ordinal in ordinals}
         return self._tar(shard).exists() and shard not in self._left_over
 

@@ -14,7 +14,7 @@ import pytest
 from helpers import Quietly, alive, start_run, tree, workers_of, write_plan
 from toy import ToyJob, payload
 
-from gpupipe.errors import LockedError, StoppedError, UsageError
+from gpupipe.errors import LockedError, OutputError, StoppedError, UsageError
 from gpupipe.launch import Run, run
 from gpupipe.ledger import DONE, Ledgers
 from gpupipe.report.final import status
@@ -234,6 +234,112 @@ def test_overwrite_starts_anew_and_leaves_strangers_alone(planned, tmp_path):
         go(planned(["ok"] * 9, format=form), fresh)
         (fresh / "notes.txt").write_text("mine")
         assert tree(out) == tree(fresh)
+
+
+def test_overwrite_that_was_killed_leaves_nothing_that_seems_done(planned, tmp_path, monkeypatch):
+    """Killed between any two of its removals: the same command without the flag makes the whole dataset."""
+    import gpupipe.launch
+    from gpupipe.sinks import files, samples
+
+    class Killed(BaseException):
+        pass
+
+    job = planned(["ok"] * 9, format="samples")
+    go(job, tmp_path / "calm")
+    real = files.remove_tree
+    for moment in range(1, 30):
+        out = tmp_path / f"{moment}"
+        go(job, out)
+        left = [moment]
+
+        def remove(path, left=left):
+            left[0] -= 1
+            if not left[0]:
+                raise Killed
+            real(path)
+
+        monkeypatch.setattr(gpupipe.launch, "remove_tree", remove)
+        monkeypatch.setattr(samples, "remove_tree", remove)
+        try:
+            gpupipe.launch._remove_output(job, out)
+        except Killed:
+            pass
+        else:
+            break
+        finally:
+            monkeypatch.undo()
+            monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        assert go(job, out).exit_code == 0
+        assert tree(out) == tree(tmp_path / "calm")
+    assert moment > 12
+
+
+def test_overwrite_with_input_that_cannot_be_read_removes_nothing(planned, tmp_path):
+    job = planned(["ok"] * 3)
+    go(job, tmp_path / "out")
+    before = tree(tmp_path / "out")
+    Path(job.plan_file).write_text("[")
+    with pytest.raises(ValueError, match="Expecting"):
+        go(job, tmp_path / "out", overwrite=True)
+    assert tree(tmp_path / "out") == before
+
+
+def test_nothing_is_done_after_a_sync_that_failed(planned, tmp_path, monkeypatch):
+    """The kernel reports lost pages once: a second sync succeeds, and must not make the batch count."""
+    from gpupipe import supervisor
+
+    class Failing(supervisor.BatchSync):
+        calls = 0
+
+        def __call__(self):
+            type(self).calls += 1
+            if self.calls == 1:
+                raise OutputError(5, "cannot write: Input/output error")
+
+    monkeypatch.setattr(supervisor, "BatchSync", Failing)
+    job = planned(["ok"] * 5)
+    with pytest.raises(OutputError):
+        go(job, tmp_path / "out")
+    assert status(tmp_path / "out")["done"] == 0
+    monkeypatch.undo()
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    assert go(job, tmp_path / "out").done == 5
+
+
+def test_a_second_plan_made_at_the_same_moment_is_compared(planned, tmp_path):
+    from gpupipe.plan import PlanWriter
+
+    def writer(salt):
+        made = PlanWriter(tmp_path / "book", "toy", {"salt": salt}, {}, {})
+        made.add("ok")
+        return made
+
+    plan = writer(0).publish()
+    plan.close()
+    again = writer(0).publish()  # finds the other's in its place
+    assert again.hash == plan.hash
+    again.close()
+    with pytest.raises(UsageError, match="salt: 0 there, 1 asked"):
+        writer(1).publish()
+
+
+def test_a_plan_found_on_disk_runs_no_code(planned, tmp_path):
+    job = planned(["ok"])
+    go(job, tmp_path / "out")
+    head = tmp_path / "out/.gpupipe/plan/plan.json"
+    found = json.loads(head.read_text())
+    found.update({"class": "os:system", "inputs": {"command": f"touch {tmp_path / 'ran'}"}})
+    head.write_text(json.dumps(found))
+    with pytest.raises(UsageError, match="another version"):
+        go(job, tmp_path / "out", overwrite=True)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_fail_fast_is_no_success_though_failures_are_accepted(planned, tmp_path):
+    job = planned(["fail"] + ["ok"] * 2000, delay=0.001)
+    summary = go(job, tmp_path / "out", workers=1, fail_fast=True, continue_on_error=True)
+    assert summary.pending > 0
+    assert summary.exit_code == 3
 
 
 def test_a_folder_with_anothers_dataset_is_left_alone(planned, tmp_path):

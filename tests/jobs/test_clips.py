@@ -483,6 +483,62 @@ def test_closing_words_name_failures_their_file_and_the_bottleneck(clips, tmp_pa
     assert capsys.readouterr() == ("", "")
 
 
+def test_half_a_surrogate_pair_and_deep_nesting_end_no_run(clips, tmp_path):
+    deep: list = []
+    for _ in range(900):
+        deep = [deep]
+    pairs = tmp_path / "pairs.json"
+    good = {"vid": "a", "clip_path": "a_0_10.mp4"}
+    pairs.write_text(
+        json.dumps([{**good, "transcript": "x \ud83d y"}, {**good, "vid": "v\ud800"}, {**good, "size": deep}])
+    )
+    for _ in range(2):
+        assert run(clips, pairs, tmp_path / "out", "--format", "npy") == 3
+    rows = pq.read_table(tmp_path / "out/index.parquet").to_pylist()
+    assert [row["status"] for row in rows] == ["done", "failed", "failed"]
+    assert rows[0]["text"] == "x \\ud83d y"
+
+
+def test_an_item_that_failed_for_its_id_is_not_tried_again(clips, tmp_path, capsys):
+    pairs = tmp_path / "pairs.json"
+    pairs.write_text(json.dumps([{"vid": "../x", "clip_path": "a_0_10.mp4"}, {"vid": "a", "clip_path": "none.mp4"}]))
+    assert run(clips, pairs, tmp_path / "out") == 3
+    capsys.readouterr()
+    assert run(clips, pairs, tmp_path / "out") == 3
+    assert "done again" not in capsys.readouterr().err
+
+
+def test_a_reader_that_goes_away_changes_no_exit_code(clips, pairs, tmp_path):
+    words = f"clips --pairs-json '{pairs}' --clips-dir '{clips}' --output-dir '{tmp_path}/out'"
+    command = f"'{sys.executable}' -m gpupipe.cli.main {words}"
+    script = f"set -o pipefail; {command} 2>&1 | true; {command} --json > /dev/full; echo $?; {command} 2>&-; echo $?"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.splitlines()[0] == "4"
+    assert done.stdout.splitlines()[-1] == "0"
+    assert "Traceback" not in done.stderr
+    assert "standard output" in done.stderr
+    piped = subprocess.run(["bash", "-c", f"set -o pipefail; {command} 2>&1 | true"], timeout=60, check=False)
+    assert piped.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("clips = 3", "expected a table"),
+        ('[clips]\nbackend = "nvdec"', "expected one of auto, ffmpeg"),
+        ("[clips]\nclips-dir = 5", "expected text"),
+        ('[clips]\nquiet = "no"', "true or false"),
+        ("[clips]\ngpu-ids = 0", "expected a list"),
+        ('[clips]\nnum-frames = "many"', "expected a number"),
+    ],
+)
+def test_settings_of_the_wrong_kind_are_usage_errors(tmp_path, monkeypatch, capsys, text, words):
+    monkeypatch.chdir(tmp_path)
+    Path("gpupipe.toml").write_text(text)
+    assert main(["clips"]) == 2
+    assert words in capsys.readouterr().err
+
+
 def test_options_are_not_abbreviated(clips, pairs, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         run(clips, pairs, tmp_path / "out", "--num", "3")
