@@ -1,0 +1,325 @@
+"""What hostile names, files and folders may not do: reach out of the output, or to anything but the file asked for."""
+
+from __future__ import annotations
+
+import ast
+import ctypes
+import json
+import os
+import socket
+import struct
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Thread
+
+import av
+import pytest
+from synth import Clip, encode, remux
+
+from gpupipe import decode
+from gpupipe.cli.main import main
+from gpupipe.errors import GpupipeError, MissingInputError
+
+PACKAGE = Path(decode.__file__).parents[1]
+FORMATS = ("samples", "npy", "webdataset")
+SMALL = Clip(count=6, size=(48, 64))
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return encode(tmp_path_factory.mktemp("clip") / "clip.mp4", SMALL)
+
+
+def contents(folder: Path) -> dict[str, bytes | str]:
+    """Everything in a folder, links as what they point to."""
+    found: dict[str, bytes | str] = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink():
+            found[name] = f"-> {os.readlink(path)}"  # noqa: PTH115 - a Path would lose a trailing slash
+        else:
+            found[name] = path.read_bytes() if path.is_file() else "folder"
+    return found
+
+
+def run(inputs: Path, out: Path, *flags: str) -> int:
+    """The command on ``inputs/pairs.json`` and the clips in ``inputs/clips``."""
+    where = ["--pairs-json", f"{inputs}/pairs.json", "--clips-dir", f"{inputs}/clips", "--output-dir", str(out)]
+    small = ["--num-frames", "2", "--frame-height", "16", "--frame-width", "24", "--shard-size", "2"]
+    return main(["clips", *where, *small, "--num-workers", "1", "--quiet", *flags])
+
+
+def lay(folder: Path, clip: Path, pairs: list[dict[str, object]]) -> Path:
+    """Make the inputs of a run: one clip, and the pairs."""
+    (folder / "clips").mkdir(parents=True)
+    (folder / "clips" / "a.mp4").write_bytes(clip.read_bytes())
+    (folder / "pairs.json").write_text(json.dumps(pairs))
+    return folder
+
+
+# --- the package's own source
+
+
+def called(node: ast.Call) -> str:
+    return ast.unparse(node.func)
+
+
+def test_no_shell_no_evaluation_and_no_pickle_but_the_restricted_one():
+    """A shell, evaluated text, or a plain unpickler has no use here; what is imported by name is our own job."""
+    banned = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "pickle.load", "pickle.loads", "mktemp"}
+    banned |= {"pickle.Unpickler", "marshal.loads", "marshal.load", "shelve.open", "runpy.run_path", "os.execvp"}
+    wrong = []
+    for path in PACKAGE.rglob("*.py"):
+        name = path.relative_to(PACKAGE).as_posix()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            words = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+            what, where = called(node), f"{name}:{node.lineno}"
+            if what in banned or what.startswith(("os.spawn", "os.posix_spawn")):
+                wrong.append(f"{where}: {what}")
+            if what.startswith("subprocess.") and ("shell" in words or isinstance(node.args[0], ast.Constant)):
+                wrong.append(f"{where}: {what} through a shell")
+            if what in ("np.load", "numpy.load") and words.get("allow_pickle") != "False":
+                wrong.append(f"{where}: {what} may unpickle")
+            if what.endswith("import_module") and path.name not in ("job.py", "__init__.py"):
+                wrong.append(f"{where}: {what}")
+    assert wrong == []
+
+
+# --- ids and names
+
+HOSTILE_IDS = [
+    "../evil", "../../evil", "..", ".", "/tmp/evil", "a/b", "a/../../evil", "\0", "a\0b", "~", "-rf", "$(touch evil)",
+    "`touch evil`", ";touch evil", "%s%n", "..\\evil", "\\\\host\\evil", "con:evil", "\n", "\r\nevil", "\u202egpm",
+    "\ud800", "e" * 300, "é" * 120, ".gpupipe", "*", "a" * 193,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_ids_stay_in_the_output(clip, tmp_path, form):
+    """Whatever an id is, nothing beside the output is touched, also by a second run and --overwrite."""
+    inputs = lay(tmp_path / "in", clip, [{"vid": vid, "clip_path": "a.mp4"} for vid in HOSTILE_IDS])
+    out = tmp_path / "deep" / "er" / "out"
+    out.mkdir(parents=True)
+    (out / "mine").write_text("kept")
+    before = {name: data for name, data in contents(tmp_path).items() if not name.startswith("deep/er/out/")}
+    for flags in ((), (), ("--overwrite",)):
+        assert run(inputs, out, "--format", form, *flags) == 3
+        after = {name: data for name, data in contents(tmp_path).items() if not name.startswith("deep/er/out/")}
+        assert after == before
+    assert (out / "mine").read_text() == "kept"
+    failed = {json.loads(line)["ordinal"] for line in (out / "failed.jsonl").read_text().splitlines()}
+    bad = {HOSTILE_IDS.index(vid) for vid in HOSTILE_IDS if "/" in vid or "\0" in vid or ".." in vid}
+    assert bad < failed
+    named = {name for names in json.loads((out / "dataset_info.json").read_text()).values() for name in names}
+    assert len(named) == len(HOSTILE_IDS) - len(failed) > 5
+    if form == "samples":
+        assert {path.name for path in out.iterdir() if path.name.startswith("sample_")} == named
+    if form == "webdataset":
+        for path in out.glob("*.tar"):
+            with tarfile.open(path) as tar:
+                assert all(member.isfile() and member.name[:6].isdigit() for member in tar)
+                assert all(member.name[6:] in (".npy", ".json") for member in tar)
+
+
+@pytest.mark.parametrize("name", ["../secret.mp4", "{top}/secret.mp4", "clips/../../secret.mp4", "x/./../secret.mp4"])
+def test_a_clip_is_looked_for_in_its_folder_alone(clip, tmp_path, name):
+    """A path in ``clip_path`` counts for its last part only: the file beside the folder is not reached."""
+    inputs = lay(tmp_path, clip, [{"vid": "a", "clip_path": name.format(top=tmp_path)}])
+    (tmp_path / "secret.mp4").write_bytes(clip.read_bytes())
+    with watched(tmp_path / "secret.mp4") as opened:
+        assert run(inputs, tmp_path / "out") == 3
+        assert not opened()
+    (failure,) = (tmp_path / "out" / "failed.jsonl").read_text().splitlines()
+    assert json.loads(failure)["error"] == "MissingInputError"
+
+
+@pytest.mark.parametrize("vid", ["../secret", "..", "/etc/passwd", "clips/../../secret"])
+def test_a_video_is_looked_for_in_its_folder_alone(clip, tmp_path, vid):
+    inputs = lay(tmp_path, clip, [{"vid": vid}])
+    (tmp_path / "secret.mp4").write_bytes(clip.read_bytes())
+    with watched(tmp_path / "secret.mp4") as opened:
+        command = ["clips", "--pairs-json", f"{inputs}/pairs.json", "--videos-dir", f"{inputs}/clips", "--quiet"]
+        assert main([*command, "--output-dir", f"{tmp_path}/out", "--num-workers", "1"]) == 3
+        assert not opened()
+
+
+# --- what FFmpeg may open
+
+
+@contextmanager
+def watched(path: Path) -> Iterator[Callable[[], bool]]:
+    """Tell whether anybody on this machine opened a file since the block began or since last asked (inotify)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+    assert fd >= 0
+    try:
+        assert libc.inotify_add_watch(fd, os.fsencode(path), 0x20 | 0x01) >= 0  # IN_OPEN, IN_ACCESS
+
+        def opened() -> bool:
+            with suppress(BlockingIOError):
+                return len(os.read(fd, 4096)) > 0
+            return False
+
+        yield opened
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def listening() -> Iterator[tuple[int, list[bytes]]]:
+    """A server on this machine: its port, and what callers said."""
+    heard: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            while True:
+                try:
+                    caller, _ = server.accept()
+                except OSError:  # closed
+                    return
+                with caller:
+                    caller.settimeout(2)
+                    heard.append(b"a caller")
+                    with suppress(OSError):
+                        heard.append(caller.recv(4096))
+                        caller.sendall(b"HTTP/1.0 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+
+        thread = Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield server.getsockname()[1], heard
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join(5)
+
+
+_MPD = (
+    '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT1S" '
+    'profiles="urn:mpeg:dash:profile:isoff-on-demand:2011"><Period><AdaptationSet mimeType="video/mp4">'
+    '<Representation id="0" bandwidth="1"><BaseURL>{target}</BaseURL></Representation></AdaptationSet></Period></MPD>'
+)
+SCRIPTS = {
+    "m3u8": "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{target}\n#EXT-X-ENDLIST\n",
+    "m3u8 with a map": '#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-MAP:URI="{target}"\n#EXTINF:1,\n{target}\n',
+    "m3u8 with a key": '#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI="{target}"\n#EXTINF:1,\n{target}\n#EXT-X-ENDLIST\n',
+    "ffconcat": "ffconcat version 1.0\nfile '{target}'\n",
+    "concat": "file '{target}'\n",
+    "mpd": _MPD,
+    "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video {port} RTP/AVP 96\n"
+           "a=rtpmap:96 H264/90000\n",
+    "rtsp redirect": "RTSPtext\nrtsp://127.0.0.1:{port}/x\n",
+    "asx": '<asx version="3.0"><entry><ref href="{target}"/></entry></asx>',
+    "smil": '<smil><body><video src="{target}"/></body></smil>',
+    "imf": '<?xml version="1.0"?><CompositionPlaylist xmlns="http://www.smpte-ra.org/schemas/2067-3/2016">'
+           "<Id>{target}</Id></CompositionPlaylist>",
+    "avisynth": 'LWLibavVideoSource("{target}")\n',
+    "lavfi": "movie={target}\n",
+    "url": "{target}\n",
+    "ffmetadata": ";FFMETADATA1\ntitle={target}\n",
+}  # fmt: skip
+TARGETS = ("{folder}/secret.mp4", "secret.mp4", "file:{folder}/secret.mp4", "http://127.0.0.1:{port}/secret.mp4",
+           "subfile,,start,0,end,0,,:{folder}/secret.mp4", "concat:{folder}/secret.mp4|{folder}/secret.mp4",
+           "data:video/mp4;base64,AAAA", "tcp://127.0.0.1:{port}", "crypto:{folder}/secret.mp4",
+           "async:file:{folder}/secret.mp4", "cache:http://127.0.0.1:{port}/x",
+           "hls+http://127.0.0.1:{port}/x")  # fmt: skip
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_playlists_and_scripts_reach_nothing(clip, tmp_path, script):
+    """Under any suffix they are no media: neither the file that they name is opened nor the network asked."""
+    secret = tmp_path / "secret.mp4"
+    secret.write_bytes(clip.read_bytes())
+    with watched(secret) as opened, listening() as (port, heard):
+        for number, target in enumerate(TARGETS):
+            text = SCRIPTS[script].format(target=target.format(folder=tmp_path, port=port), port=port)
+            for suffix in ("mp4", "m3u8", "ffconcat", "mpd", "sdp", "ts", "txt"):
+                path = tmp_path / f"{number}.{suffix}"
+                path.write_text(text)
+                with pytest.raises(GpupipeError), decode.open(path) as decoder:
+                    len(decoder)
+        assert not opened()
+        assert heard == []
+
+
+@pytest.mark.parametrize(("script", "suffix"), [("ffconcat", "mp4"), ("m3u8", "m3u8")])
+def test_the_scripts_above_would_work_elsewhere(clip, tmp_path, script, suffix):
+    """Else the test above would be empty: FFmpeg left alone opens what they name."""
+    secret = tmp_path / "secret.mp4"
+    secret.write_bytes(clip.read_bytes())
+    path = tmp_path / f"x.{suffix}"
+    path.write_text(SCRIPTS[script].format(target="secret.mp4", port=0))
+    with watched(secret) as opened:
+        av.open(str(path), container_options={"extension_picky": "0", "allowed_extensions": "ALL"}).close()
+        assert opened()
+    with listening() as (port, heard):
+        with pytest.raises(av.FFmpegError):
+            av.open(f"http://127.0.0.1:{port}/x.mp4")
+        assert heard
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["http://127.0.0.1:{port}/x.mp4", "file:{folder}/secret.mp4", "concat:{folder}/secret.mp4", "data:video/mp4,x",
+     "subfile,,start,0,end,100,,:{folder}/secret.mp4", "pipe:0", "fd:0", "async:{folder}/secret.mp4",
+     "tcp://127.0.0.1:{port}", "{folder}/sec%03d.mp4", "{folder}/secret.mp?", "{folder}/*.mp4", "-", "", "\0"],
+)  # fmt: skip
+def test_a_name_is_a_path_and_nothing_else(clip, tmp_path, name):
+    secret = tmp_path / "secret.mp4"
+    secret.write_bytes(clip.read_bytes())
+    with watched(secret) as opened, listening() as (port, heard):
+        with pytest.raises(MissingInputError):
+            decode.open(name.format(folder=tmp_path, port=port))
+        assert not opened()
+        assert heard == []
+
+
+@pytest.mark.parametrize("name", ["http:x.mp4", "concat:a|b", "data:,x", "clip%03d.mp4", "a*?[b].mp4", "-i", "pipe:0"])
+def test_files_with_names_like_urls_are_files(clip, tmp_path, monkeypatch, name):
+    (tmp_path / name).write_bytes(clip.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    with decode.open(name) as decoder:
+        assert len(decoder) == SMALL.count
+
+
+def with_alias(data: bytes, path: str) -> bytes:
+    """A MOV file, the media of its track said to be in another file (``dref`` of type ``alis``, QuickTime's)."""
+    body = bytearray(bytes(10) + bytes([1]) + b"v".ljust(27, b"\0") + bytes(12))
+    name = path.rpartition("/")[2].encode()
+    body += bytes([len(name)]) + name.ljust(63, b"\0") + bytes(16) + struct.pack(">hh", 1, 1) + bytes(16)
+    for kind, text in ((2, path.encode()), (0, b"folder")):
+        text += bytes(len(text) % 2)
+        body += struct.pack(">HH", kind, len(text)) + text
+    body += struct.pack(">HH", 0xFFFF, 0)
+    alias = struct.pack(">I4sI", 12 + len(body), b"alis", 0) + body
+    boxes = (b"moov", b"trak", b"mdia", b"minf", b"dinf", b"dref")
+    places = []
+    at = 0
+    for kind in boxes:
+        at = data.index(kind, at)
+        places.append(at - 4)
+    entry = places[-1] + 16  # behind size, kind, flags and count
+    (old,) = struct.unpack_from(">I", data, entry)
+    out = bytearray(data[:entry] + alias + data[entry + old :])
+    for place in places:
+        struct.pack_into(">I", out, place, struct.unpack_from(">I", data, place)[0] + len(alias) - old)
+    return bytes(out)
+
+
+def test_external_data_references_are_not_followed(clip, tmp_path):
+    """The media of a MOV track may be in another file: that file is not opened, and none of it is shown."""
+    mov = remux(clip, tmp_path / "plain.mov")
+    secret = tmp_path / "secret.mov"
+    secret.write_bytes(mov.read_bytes())
+    path = tmp_path / "alias.mov"
+    path.write_bytes(with_alias(mov.read_bytes(), "/secret.mov"))
+    with watched(secret) as opened:
+        # FFmpeg allowed to follow it does: the reference is well made.
+        av.open(str(path), container_options={"enable_drefs": "1", "use_absolute_path": "1"}).close()
+        assert opened()
+        with suppress(GpupipeError), decode.open(path) as decoder:  # pictures of the file itself may be shown
+            decoder.read(range(len(decoder)), lambda *_: None)
+        assert not opened()
