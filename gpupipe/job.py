@@ -17,7 +17,13 @@ from gpupipe.plan import Plan, PlanWriter
 from gpupipe.sinks.base import Place, Sample, Sink
 from gpupipe.stages import Stages
 
-PATIENCE_SECONDS = 120.0
+
+class ItemMemoryError(MemoryError):
+    """There was not enough memory for the item with this ordinal; its worker ends on it."""
+
+    def __init__(self, ordinal: int) -> None:
+        super().__init__(ordinal)
+        self.ordinal = ordinal
 
 
 @dataclass(slots=True)
@@ -31,15 +37,17 @@ class Work:
         The item's JSON value from the plan.
     slot : HostSlot
         Where its declared rows are computed.
-    backend, fingerprint : str
-        Set by the operator: what decoded it, and the identity of its input file.
+    fingerprint : str
+        Identity of its input file, taken before anything was read from it.
+    backend : str
+        Set by the operator: what decoded it.
     """
 
     ordinal: int
     item: Any
     slot: HostSlot
-    backend: str = ""
     fingerprint: str = ""
+    backend: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +94,8 @@ class ItemLoop:
                 completion = self._process(work)
             except (OutputError, StoppedError, UsageError):
                 raise
+            except MemoryError as error:
+                raise ItemMemoryError(work.ordinal) from error
             except Exception as error:
                 completion = Completion(work, error=error)
             yield completion
@@ -131,11 +141,8 @@ class Job(Protocol):
     def blob_name(self, ordinal: int, item: Any) -> str | None:
         """The item's name in a blob sink; None where its id is not fit to be one."""
 
-    def fingerprint(self, item: Any) -> str:
-        """Identity of the item's input file as it is now."""
-
-    def patience_seconds(self, item: Any) -> float:
-        """How long a worker may be on the item before it is taken to hang."""
+    def input_file(self, item: Any) -> Path | None:
+        """The item's input file, there or not; None where the item names none. Never raises."""
 
     def rows(self) -> Sequence[RowSpec]:
         """The declared rows."""
@@ -163,24 +170,3 @@ def restore(path: str, options: dict[str, Any], inputs: dict[str, Any]) -> Job:
     module, _, name = path.partition(":")
     job: Job = getattr(importlib.import_module(module), name)(**options, **inputs)
     return job
-
-
-def fingerprint(path: Path) -> str:
-    """``size:mtime_ns`` of a file, ``"absent"`` where there is none."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return "absent"
-    return f"{stat.st_size}:{stat.st_mtime_ns}"
-
-
-def patience_for(path: Path) -> float:
-    """Seconds that a file may take: :data:`PATIENCE_SECONDS`, and ten seconds more for every megabyte of it.
-
-    A hundred times what decoding all of it takes on a slow core, so that only what hangs is ended.
-    """
-    try:
-        size = path.stat().st_size
-    except OSError:
-        size = 0
-    return PATIENCE_SECONDS + size / 1e5

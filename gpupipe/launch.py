@@ -4,33 +4,38 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import numpy as np
 
-from gpupipe import ownership
+from gpupipe import __version__, planning, redo
 from gpupipe import plan as plans
 from gpupipe.errors import UsageError
+from gpupipe.fingerprint import KINDS, Kind
 from gpupipe.job import Dataset, Job, class_path
-from gpupipe.ledger import DONE, FAILED, PENDING, Ledger, Ledgers, Outcome
-from gpupipe.machine import usable_cores
+from gpupipe.ledger import DONE, FAILED, PENDING, Event, Ledger, Ledgers, Outcome, RunRecord
+from gpupipe.machine import memory_bytes, usable_cores
 from gpupipe.ownership import Ownership
-from gpupipe.plan import BOOKKEEPING, Plan, PlanWriter
+from gpupipe.plan import BOOKKEEPING, Plan
 from gpupipe.progress import Reporter, Snapshot
+from gpupipe.redo import Choice
 from gpupipe.sinks.base import Place, Sink
-from gpupipe.sinks.files import output_errors, publish, remove_tree, sync_folder
+from gpupipe.sinks.files import publish, remove_tree
 from gpupipe.summary import EXIT_DONE, EXIT_FAILED_ITEMS, EXIT_INTERRUPTED, Summary, bottleneck
 from gpupipe.supervisor import Supervisor
 
 INTERRUPTED = "interrupted"
+MIN_MEMORY = 256 << 20
+RECYCLE_SECONDS = 3600.0  # a new worker costs half a second
 _CHECKPOINT_SECONDS = 5.0
 
 
@@ -53,6 +58,13 @@ class Run:
         Exit 0 though items failed.
     item_timeout : float or None
         Seconds after which an item's worker is taken to hang; None for the job's own judgement.
+    max_failure_rate : float or None
+        Share of failed items that stops the run, judged after 100 items and not under `continue_on_error`; None for no
+        bound.
+    memory_per_worker : int or None
+        Bytes of private memory; None sets no bound.
+    fingerprint : str
+        What identifies an input: ``"stat"`` (size and time) or ``"content"``.
     checkpoint_file : Path or None
         Exported for monitoring scripts; never read.
     """
@@ -65,6 +77,9 @@ class Run:
     fail_fast: bool = False
     continue_on_error: bool = False
     item_timeout: float | None = None
+    max_failure_rate: float | None = 0.5
+    memory_per_worker: int | None = None
+    fingerprint: Kind = "stat"
     checkpoint_file: Path | None = None
 
     def check(self) -> None:
@@ -79,6 +94,15 @@ class Run:
             raise UsageError(f"--checkpoint-file {self.checkpoint_file}: no such folder")
         if self.item_timeout is not None and self.item_timeout <= 0:
             raise UsageError(f"--item-timeout {self.item_timeout}: expected seconds above 0")
+        if self.max_failure_rate is not None and not 0 <= self.max_failure_rate <= 1:
+            raise UsageError(f"--max-failure-rate {self.max_failure_rate}: expected a share, from 0 to 1")
+        if self.memory_per_worker is not None and self.memory_per_worker < MIN_MEMORY:
+            raise UsageError(
+                f"--memory-per-worker {self.memory_per_worker}: expected at least {MIN_MEMORY >> 20} MiB, which a "
+                "worker needs for itself"
+            )
+        if self.fingerprint not in KINDS:
+            raise UsageError(f"--fingerprint {self.fingerprint!r}: expected one of {', '.join(KINDS)}")
         if self.overwrite and self.total_shards > 1:
             raise UsageError("--overwrite removes the whole output, not one run shard of it: remove the folder first")
 
@@ -95,21 +119,45 @@ def run(job: Job, how: Run, reporter: Reporter) -> Summary:
     """
     how.check()
     job.check()
-    _check_output(how.output)
+    source = planning.source_facts(job.source())
+    planning.check_output(how.output)
     bookkeeping = how.output / BOOKKEEPING
     if how.overwrite and plans.exists(bookkeeping):
-        _write_plan(job, bookkeeping, _source_facts(job.source())).discard()  # input that cannot be read costs nothing
-        _remove_output(job, how.output)
+        planning.write_plan(job, bookkeeping, source).discard()  # input that cannot be read costs nothing
+        planning.remove_output(job, how.output)
     with Ownership(bookkeeping, how.shard, how.total_shards) as claim:
-        plan = _load_or_make_plan(job, how, bookkeeping, reporter)
+        plan = planning.load_or_make_plan(job, how.output, how.overwrite, source, reporter)
+        return _run_plan(job, how, reporter, claim, plan, None)
+
+
+def retry(job: Job, how: Run, choice: Choice, reporter: Reporter) -> Summary:
+    """Try failed items of a planned output again, and work what is pending; raises like :func:`run`.
+
+    Parameters
+    ----------
+    job : Job
+        As the plan has it.
+    how : Run
+        No ``overwrite``.
+    choice : Choice
+        Which of the failed items.
+    reporter : Reporter
+        Shows it.
+    """
+    how.check()
+    job.check()
+    planning.check_output(how.output)
+    bookkeeping = how.output / BOOKKEEPING
+    with Ownership(bookkeeping, how.shard, how.total_shards) as claim:
+        return _run_plan(job, how, reporter, claim, Plan(bookkeeping / "plan"), choice)
+
+
+def _run_plan(job: Job, how: Run, reporter: Reporter, claim: Ownership, plan: Plan, choice: Choice | None) -> Summary:
+    with closing(plan):
         claim.clear_staging()
-        place = Place(how.output, bookkeeping, claim.staging, plan.count, job.shard_size)
-        ledger = Ledger(claim.folder / "ledger.db", plan.hash)
-        try:
-            return _Session(job, how, reporter, claim, plan, place, ledger).run()
-        finally:
-            ledger.close()
-            plan.close()
+        place = Place(how.output, claim.bookkeeping, claim.staging, plan.count, job.shard_size)
+        with closing(Ledger(claim.folder / "ledger.db", plan.hash)) as ledger:
+            return _Session(job, how, reporter, claim, plan, place, ledger).run(choice)
 
 
 class _Session:
@@ -125,10 +173,10 @@ class _Session:
         self._owned = shards % how.total_shards == how.shard
         self._exported = float("-inf")
 
-    def run(self) -> Summary:
+    def run(self, choice: Choice | None) -> Summary:
         with self._all_ledgers() as ledgers:
             self._states = ledgers.states(self._plan.count)
-        self._redo_changed()
+            self._redo(ledgers, choice)
         if not self._owned.any():
             self._reporter.notice(
                 f"no item belongs to run shard {self._how.shard}: {self._place.shards} output shards for "
@@ -143,17 +191,28 @@ class _Session:
         self._finished_before = (
             not pending and self._claim.all_complete(self._plan.hash) and all(path.exists() for path in remains)
         )
-        workers = self._how.workers or usable_cores()
+        workers = self._workers()
         supervisor = Supervisor(
-            setup=self._setup(), plan=self._plan, states=self._states, owned=self._owned, ledger=self._ledger,
+            setup=self._setup(workers), plan=self._plan, states=self._states, owned=self._owned, ledger=self._ledger,
             epoch=self._claim.epoch, sink=self._sink, place=self._place, workers=workers, reporter=self._reporter,
-            group_starts=self._plan.starts, job=self._job, fail_fast=self._how.fail_fast,
-            item_timeout=self._how.item_timeout,
+            group_starts=self._plan.starts, job=self._job, record=self._record(workers),
+            fail_fast=self._how.fail_fast, item_timeout=self._how.item_timeout,
+            max_failure_rate=None if self._how.continue_on_error else self._how.max_failure_rate,
             on_commit=self._export,
         )  # fmt: skip
         with _interrupts(supervisor):
             supervisor.run()
         return self._end(supervisor, workers)
+
+    def _workers(self) -> int:
+        """As many as are asked for, and as fit into memory."""
+        workers, each = self._how.workers or usable_cores(), self._how.memory_per_worker
+        fit = workers if each is None else max(1, memory_bytes() // each)
+        if fit < workers:
+            self._reporter.notice(
+                f"{workers} workers of {_gib(each or 0)} do not fit into {_gib(memory_bytes())}: {fit} run"
+            )
+        return min(workers, fit)
 
     @contextmanager
     def _all_ledgers(self) -> Iterator[Ledgers]:
@@ -163,20 +222,27 @@ class _Session:
         finally:
             ledgers.close()
 
-    def _redo_changed(self) -> None:
-        """Failed items whose input is another file now (it was missing, or was mended) are pending again."""
-        changed = [
-            Outcome(failed.ordinal, PENDING, 0, epoch=self._claim.epoch)
-            for failed in self._outcomes(FAILED)
-            if self._owned[failed.ordinal]
-            and failed.fingerprint != self._job.fingerprint(self._plan.item(failed.ordinal))
+    def _redo(self, ledgers: Ledgers, choice: Choice | None) -> None:
+        """Items that shall be worked again are pending, durably, before anything else happens."""
+        changes = redo.changes(self._job, self._plan, ledgers, self._owned)
+        chosen = [] if choice is None else choice.ordinals(self._job, self._plan, ledgers, self._owned)
+        notices = [
+            (changes.failed, f"{len(changes.failed)} items failed before and have a new input: done again"),
+            (changes.done, f"{len(changes.done)} items have another input than when they were done: done again"),
+            (chosen, f"{len(chosen)} items that failed are tried again"),
         ]
-        if changed:
-            self._ledger.commit(changed)
-            self._states[[outcome.ordinal for outcome in changed]] = PENDING
-            self._reporter.notice(f"{len(changed)} items failed before and have a new input: done again")
+        again = sorted({*changes.failed, *changes.done, *chosen})
+        texts = [text for ordinals, text in notices if ordinals]
+        if again:
+            events = [Event(time.time(), "redo", -1, -1, text) for text in texts]
+            self._ledger.commit([Outcome(n, PENDING, 0, epoch=self._claim.epoch) for n in again], events=events)
+            self._states[again] = PENDING
+        if changes.gone:
+            texts.append(f"the inputs of {changes.gone} done items are gone; what was made of them stays")
+        for text in texts:
+            self._reporter.notice(text)
 
-    def _setup(self) -> dict[str, Any]:
+    def _setup(self, workers: int) -> dict[str, Any]:
         return {
             "bookkeeping": str(self._place.bookkeeping),
             "job": class_path(self._job),
@@ -186,7 +252,26 @@ class _Session:
             "staging": str(self._place.staging),
             "count": self._plan.count,
             "shard_size": self._place.shard_size,
+            "fingerprint": self._how.fingerprint,
+            "memory_bytes": self._how.memory_per_worker,
+            "recycle_bytes": (self._how.memory_per_worker or memory_bytes() // workers) // 2,
+            "recycle_seconds": RECYCLE_SECONDS,
         }
+
+    def _record(self, workers: int) -> RunRecord:
+        how = {key: value for key, value in asdict(self._how).items() if key != "output"}
+        facts = {
+            "how": {key: str(value) if isinstance(value, Path) else value for key, value in how.items()},
+            "machine": {
+                "cores": usable_cores(),
+                "memory_bytes": memory_bytes(),
+                "system": platform.platform(),
+                "python": platform.python_version(),
+                "gpupipe": __version__,
+            },
+            "asked_workers": workers,
+        }
+        return RunRecord(time.time(), host=os.uname().nodename, pid=os.getpid(), facts=facts)
 
     def _export(self, last: bool = False) -> None:
         """The users' monitoring file: indices done, and a time such that indices / (now - time) is the rate."""
@@ -194,7 +279,7 @@ class _Session:
         if path is None or (not last and time.monotonic() - self._exported < _CHECKPOINT_SECONDS):
             return
         self._exported = time.monotonic()
-        active = float(self._ledger.meta("active_seconds") or 0.0)
+        active = sum(record.seconds for record in self._ledger.runs())
         text = json.dumps(
             {"processed_indices": np.flatnonzero(self._states == DONE).tolist(), "timestamp": time.time() - active}
         )
@@ -315,94 +400,5 @@ def _interrupts(supervisor: Supervisor) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _check_output(output: Path) -> None:
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{output}: cannot be made ({error.strerror}). Choose another output folder.") from error
-    if not os.access(output, os.W_OK | os.X_OK):
-        raise UsageError(f"{output}: not writable for this user. Choose another output folder.")
-
-
-def _source_facts(path: Path) -> dict[str, Any]:
-    stat = path.stat()
-    return {"path": str(path.absolute()), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
-
-
-def _load_or_make_plan(job: Job, how: Run, bookkeeping: Path, reporter: Reporter) -> Plan:
-    """The frozen plan, if it is of the same configuration and inputs; a new one where there is none."""
-    source = _source_facts(job.source())
-    if not plans.exists(bookkeeping):
-        place = Place(how.output, bookkeeping, bookkeeping, 0, job.shard_size)
-        if not how.overwrite and (there := job.sink(place).foreign()):
-            raise UsageError(
-                f"{how.output}: holds {there}, which no run of gpupipe recorded. "
-                "Choose another output folder, or --overwrite."
-            )
-        writer = _write_plan(job, bookkeeping, source)
-        try:
-            return writer.publish()
-        except BaseException:
-            writer.discard()
-            raise
-    plan = Plan(bookkeeping / "plan")
-    lines = plans.differences(plan, job.name, job.options())
-    if not lines and plan.source != source:
-        writer = _write_plan(job, bookkeeping, source)
-        if writer.items_hash != plan.items_hash:
-            lines.append(
-                f"items: {plan.count} from {plan.source['path']} there, "
-                f"{writer.count} others from {source['path']} asked"
-            )
-        writer.discard()
-    if lines:
-        plan.close()
-        raise UsageError(
-            f"{how.output}: made with another configuration. Use another output folder, or --overwrite.\n  "
-            + "\n  ".join(lines)
-        )
-    for key, value in job.inputs().items():
-        if plan.inputs.get(key) != value:
-            reporter.notice(f"{key} is {value} now; the plan was made with {plan.inputs.get(key)}")
-    return plan
-
-
-def _write_plan(job: Job, bookkeeping: Path, source: dict[str, Any]) -> PlanWriter:
-    writer = PlanWriter(bookkeeping, job.name, job.options(), job.inputs(), source)
-    try:
-        job.write_items(writer)
-    except BaseException:
-        writer.discard()
-        raise
-    return writer
-
-
-def _remove_output(job: Job, output: Path) -> None:
-    """Remove what the plan on disk says was made here, and the bookkeeping; nothing else.
-
-    A kill at any moment leaves either an output that is as it was or one that is known to be unfinished: the ledgers
-    go first, the plan, which says what there is to remove, goes last.
-    """
-    bookkeeping = output / BOOKKEEPING
-    with ownership.alone(bookkeeping), closing(Plan(bookkeeping / "plan")) as plan:
-        if plan.job != job.name:
-            raise UsageError(f"{output}: made by the job {plan.job}. Remove the folder yourself, or choose another.")
-        try:
-            made: Job = type(job)(**plan.options, **plan.inputs)
-        except TypeError as error:
-            raise UsageError(f"{output}: planned by another version ({error}). Remove the folder yourself.") from error
-        for shard in bookkeeping.glob("shard-*"):
-            for path in [*shard.glob("ledger.db*"), shard / "complete"]:
-                remove_tree(path)
-            sync_folder(shard)
-        place = Place(output, bookkeeping, bookkeeping, plan.count, made.shard_size)
-        names = (made.blob_name(ordinal, item) for ordinal, item in enumerate(plan.items()))
-        made.sink(place).remove(name for name in names if name is not None)
-        for name in [*made.remains(), "failed.jsonl"]:
-            remove_tree(output / name)
-        with output_errors(bookkeeping):
-            for path in [*bookkeeping.iterdir(), *bookkeeping.glob("shard-*/*")]:
-                # A lock may be held by a run that is just starting: its file stays.
-                if path.name not in ownership.LOCKS and path.name != "plan" and not path.name.startswith("shard-"):
-                    remove_tree(path)
-        remove_tree(bookkeeping / "plan")
+def _gib(nbytes: int) -> str:
+    return f"{nbytes / (1 << 30):.1f} GiB"

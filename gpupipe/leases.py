@@ -33,8 +33,8 @@ class Leases:
         self._group_starts = group_starts
         self.left = int(pending.sum())
 
-    def take(self, workers: int, rate: float) -> tuple[int, int] | None:
-        """The next lease as ``(start, stop)``; None where nothing is left.
+    def take(self, workers: int, rate: float, idle: bool = True) -> tuple[int, int] | None:
+        """The next lease as ``(start, stop)``; None where nothing is left for this worker.
 
         Parameters
         ----------
@@ -42,8 +42,10 @@ class Leases:
             Workers that share what is left.
         rate : float
             Items a second of one worker, 0 while unknown.
+        idle : bool
+            The worker has nothing else in hand: only then does it get a suspect.
         """
-        if self._alone:
+        if self._alone and idle:
             position = self._alone.popleft()
             self.left -= 1
             return position, position + 1

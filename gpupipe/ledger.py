@@ -17,10 +17,9 @@ import itertools
 import json
 import os
 import sqlite3
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +77,81 @@ class Outcome:
     epoch: int = 0
 
 
+@dataclass(slots=True)
+class RunRecord:
+    """How one run went, kept up to date with every commit.
+
+    Attributes
+    ----------
+    started, at : float
+        Unix times: when the run began, and of its last commit.
+    seconds : float
+        Its duration so far, by a clock that cannot be set.
+    rate : float
+        Items a second lately.
+    workers : int
+        Processes at work.
+    host : str
+    pid : int
+    stages : dict of str to float
+        Busy and waiting seconds of the workers by stage.
+    cpu_seconds : float
+        Of the workers.
+    read_bytes, written_bytes : int
+        What the workers read and wrote, page cache included.
+    peak_bytes : int
+        Largest resident memory of one worker.
+    facts : dict
+        JSON values that stay the same: how it was asked for, the machine, versions.
+    """
+
+    started: float
+    at: float = 0.0
+    seconds: float = 0.0
+    rate: float = 0.0
+    workers: int = 0
+    host: str = ""
+    pid: int = 0
+    stages: dict[str, float] = field(default_factory=dict)
+    cpu_seconds: float = 0.0
+    read_bytes: int = 0
+    written_bytes: int = 0
+    peak_bytes: int = 0
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a run and is worth keeping.
+
+    Attributes
+    ----------
+    at : float
+        Unix time.
+    kind : str
+        ``"death"``, ``"hang"``, ``"memory"``, ``"recycle"``, ``"stop"``, ``"redo"``, ``"notice"``.
+    worker, ordinal : int
+        Whom and which item it concerns; -1 for none.
+    text : str
+    """
+
+    at: float
+    kind: str
+    worker: int
+    ordinal: int
+    text: str
+
+
 _COLUMNS = [field.name for field in fields(Outcome)]
+_EVENT_COLUMNS = [field.name for field in fields(Event)]
 _SCHEMA = f"""
 create table if not exists items (ordinal integer primary key, {", ".join(_COLUMNS[1:])}) without rowid;
 create index if not exists items_state on items (state, error);
 create table if not exists meta (key text primary key, value) without rowid;
+create table if not exists runs (started real primary key, record) without rowid;
+create table if not exists events ({", ".join(_EVENT_COLUMNS)});
 """
+_ADD_EVENT = f"insert into events values ({', '.join('?' * len(_EVENT_COLUMNS))})"
 _UPSERT = f"insert or replace into items ({', '.join(_COLUMNS)}) values ({', '.join('?' * len(_COLUMNS))})"
 
 
@@ -115,7 +183,7 @@ class Ledger:
                 self._db.executescript(_SCHEMA)
                 there = self.meta("plan")
                 if there is None:
-                    self.commit([], plan=plan_hash, created=time.time())
+                    self.commit([], plan=plan_hash)
                 elif there != plan_hash:
                     raise UsageError(f"{path}: belongs to another plan ({there}). Use another output folder.")
         except sqlite3.Error as error:
@@ -126,14 +194,21 @@ class Ledger:
             self.close()
             raise
 
-    def commit(self, outcomes: Iterable[Outcome], **meta: Any) -> None:
-        """Write a group of outcomes and meta values in one durable transaction. The data must be synced before."""
+    def commit(
+        self, outcomes: Iterable[Outcome], run: RunRecord | None = None, events: Iterable[Event] = (), **meta: Any
+    ) -> None:
+        """Write a group of outcomes, and what else is new, in one durable transaction. The data must be synced before.
+
+        Events stay what they are; everything else replaces what stood there.
+        """
         try:
             with self._db:
                 self._db.executemany(_UPSERT, (astuple(outcome) for outcome in outcomes))
+                self._db.executemany(_ADD_EVENT, (astuple(event) for event in events))
+                if run is not None:
+                    self._db.execute("insert or replace into runs values (?, ?)", (run.started, _dumps(asdict(run))))
                 self._db.executemany(
-                    "insert or replace into meta values (?, ?)",
-                    [(key, json.dumps(value)) for key, value in meta.items()],
+                    "insert or replace into meta values (?, ?)", [(key, _dumps(value)) for key, value in meta.items()]
                 )
         except sqlite3.Error as error:
             raise OutputError(
@@ -144,6 +219,16 @@ class Ledger:
         """A value kept with the ledger; None where there is none."""
         row = self._db.execute("select value from meta where key = ?", (key,)).fetchone()
         return None if row is None else json.loads(row[0])
+
+    def runs(self) -> list[RunRecord]:
+        """Every run so far, the earliest first."""
+        rows = self._db.execute("select record from runs order by started")
+        return [RunRecord(**json.loads(record)) for (record,) in rows]
+
+    def events(self) -> Iterator[Event]:
+        """What happened, in its order."""
+        for row in self._db.execute(f"select {', '.join(_EVENT_COLUMNS)} from events order by at, rowid"):
+            yield Event(*row)
 
     def counts(self) -> dict[tuple[int, str], int]:
         """Items by (state, error), from the index alone."""
@@ -161,6 +246,12 @@ class Ledger:
         where = "" if state is None else f"where state = {int(state)}"
         for row in self._db.execute(f"select {', '.join(_COLUMNS)} from items {where} order by ordinal"):
             yield Outcome(*row)
+
+    def fingerprints(self) -> Iterator[tuple[int, int, str, int]]:
+        """Ordinal, state, fingerprint and epoch of every row that is not pending, by ordinal."""
+        return self._db.execute(
+            "select ordinal, state, fingerprint, epoch from items where state != 0 order by ordinal"
+        )
 
     def close(self) -> None:
         """Close the database."""
@@ -220,7 +311,29 @@ class Ledgers:
             if state in (None, last.state):
                 yield last
 
+    def fingerprints(self) -> Iterator[tuple[int, int, str]]:
+        """Ordinal, state and fingerprint of every item that has an outcome, by ordinal."""
+        if self._disjoint:
+            for row in heapq.merge(*(ledger.fingerprints() for ledger in self.ledgers)):
+                yield row[:3]
+        else:
+            for outcome in self.outcomes():
+                if outcome.state != PENDING:
+                    yield outcome.ordinal, outcome.state, outcome.fingerprint
+
+    def runs(self) -> list[RunRecord]:
+        """Every run so far, the earliest first."""
+        return sorted((run for ledger in self.ledgers for run in ledger.runs()), key=lambda run: run.started)
+
+    def events(self) -> Iterator[Event]:
+        """What happened, in its order."""
+        return heapq.merge(*(ledger.events() for ledger in self.ledgers), key=lambda event: event.at)
+
     def close(self) -> None:
         """Close them all."""
         for ledger in self.ledgers:
             ledger.close()
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))

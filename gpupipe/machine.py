@@ -1,8 +1,10 @@
-"""What this process may use of its machine: cores by affinity, cgroup and topology; memory kills."""
+"""What this process may use of its machine, and what it uses: cores by affinity, cgroup and topology; memory."""
 
 from __future__ import annotations
 
 import os
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 
@@ -58,6 +60,42 @@ def oom_kills(root: Path = Path("/")) -> int | None:
         if line.startswith("oom_kill "):
             return int(line.split()[1])
     return None
+
+
+def memory_bytes(root: Path = Path("/")) -> int:
+    """Memory this process and its children may use: the machine's, no more than its cgroup (v2, else v1) grants."""
+    bounds = [int(line.split()[1]) * 1024 for line in _read(root / "proc/meminfo").splitlines() if "MemTotal" in line]
+    words = [_read(folder / "memory.max").strip() for folder in _own_groups(root)]
+    words.append(_read(root / "sys/fs/cgroup/memory/memory.limit_in_bytes").strip())
+    bounds += [int(word) for word in words if word.isdigit()]
+    return min(bounds, default=1 << 62)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What this process has used so far; bytes read and written count the page cache too.
+
+    Attributes
+    ----------
+    cpu_seconds : float
+    read_bytes, written_bytes : int
+    resident_bytes, peak_bytes : int
+    """
+
+    cpu_seconds: float = 0.0
+    read_bytes: int = 0
+    written_bytes: int = 0
+    resident_bytes: int = 0
+    peak_bytes: int = 0
+
+
+def usage() -> Usage:
+    """Of this process, now; what the system does not tell is 0."""
+    io = dict(line.split(": ") for line in _read(Path("/proc/self/io")).splitlines())
+    # Not ru_maxrss: that begins with the size of the process this one was forked from.
+    status = dict(line.split(":", 1) for line in _read(Path("/proc/self/status")).splitlines())
+    resident, peak = (int(status.get(key, "0").split()[0]) * 1024 for key in ("VmRSS", "VmHWM"))
+    return Usage(time.process_time(), int(io.get("rchar", 0)), int(io.get("wchar", 0)), resident, peak)
 
 
 def _read(path: Path) -> str:

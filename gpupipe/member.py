@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gpupipe.machine import Usage
 from gpupipe.pulse import Pulse
 from gpupipe.wire import Wire
 
@@ -39,8 +40,12 @@ class Member:
         It holds a suspect, and gets no second lease.
     hung : bool
         It was ended because it was on one item for too long.
-    cpu_seconds : float
-        CPU time it said it used.
+    starved : int or None
+        Ordinal of the item it had not enough memory for.
+    recycled : bool
+        It ends to be replaced by a fresh one.
+    usage : Usage
+        What it said it used.
     """
 
     number: int
@@ -53,7 +58,9 @@ class Member:
     stopping: bool = False
     alone: bool = False
     hung: bool = False
-    cpu_seconds: float = 0.0
+    starved: int | None = None
+    recycled: bool = False
+    usage: Usage = field(default_factory=Usage)
     completed: int = 0
     since: float = field(default_factory=time.monotonic)
 
@@ -105,7 +112,7 @@ class Member:
             lease.discard(position)
         while self.leases and not self.leases[0]:
             self.leases.popleft()
-            self.alone = False
+        self.alone = self.alone and bool(self.leases)
 
     def dismiss(self) -> None:
         """Let it finish the item in hand and end."""

@@ -27,7 +27,7 @@ import xxhash
 from gpupipe.errors import UsageError
 from gpupipe.sinks.files import output_errors, remove_tree, sync_file, sync_folder
 
-VERSION = 1
+VERSION = 2
 BOOKKEEPING = ".gpupipe"
 
 

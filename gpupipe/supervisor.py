@@ -5,7 +5,6 @@ It never touches a pixel and decides nothing about bytes. One thread, one loop: 
 
 from __future__ import annotations
 
-import os
 import selectors
 import signal
 import time
@@ -16,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from gpupipe.errors import OutputError, StoppedError
+from gpupipe.fingerprint import fingerprint, patience_seconds
 from gpupipe.job import Job
 from gpupipe.leases import Leases
-from gpupipe.ledger import DONE, FAILED, PENDING, Ledger, Outcome
-from gpupipe.machine import oom_kills
+from gpupipe.ledger import DONE, FAILED, PENDING, Event, Ledger, Outcome, RunRecord
+from gpupipe.machine import Usage, oom_kills
 from gpupipe.member import Member, death
 from gpupipe.plan import Plan
 from gpupipe.progress import Reporter, Snapshot
@@ -33,7 +33,13 @@ COMMIT_ITEMS = 5000
 LEASES_AHEAD = 2  # one at work, one waiting, so that no worker idles for a message
 CRASHES_ALLOWED = 1  # a suspect is tried once more, alone
 IDLE_DEATHS_ALLOWED = 3  # in a row, no item finished between them
+JUDGED_ITEMS = 100  # fewer say nothing about a run's failure rate
 _TICK_SECONDS = 0.2
+_ADVICE = {
+    "crash": "Keep the file out, or report it.",
+    "hang": "If it only needs long: gpupipe retry with a longer --item-timeout.",
+    "memory": "gpupipe retry with a larger --memory-per-worker, or on a machine with more.",
+}
 
 
 class Supervisor:
@@ -50,6 +56,8 @@ class Supervisor:
         bool [N], items of this run shard.
     job : Job
         Names the place and the input of a quarantined item.
+    record : RunRecord
+        Of this run; kept up to date and committed.
     """
 
     def __init__(
@@ -66,14 +74,18 @@ class Supervisor:
         reporter: Reporter,
         group_starts: np.ndarray | None,
         job: Job,
+        record: RunRecord,
         fail_fast: bool = False,
+        max_failure_rate: float | None = None,
         item_timeout: float | None = None,
         on_commit: Callable[[], None] | None = None,
     ) -> None:
         self._setup, self._plan, self._ledger, self._epoch = setup, plan, ledger, epoch
         self._sink, self._place, self._reporter, self._job = sink, place, reporter, job
-        self._fail_fast, self._on_commit = fail_fast, on_commit
-        self._watchdog = Watchdog(lambda ordinal: item_timeout or job.patience_seconds(plan.item(ordinal)))
+        self._fail_fast, self._max_failure_rate, self._on_commit = fail_fast, max_failure_rate, on_commit
+        self._watchdog = Watchdog(lambda ordinal: item_timeout or patience_seconds(job.input_file(plan.item(ordinal))))
+        self._record = record
+        self._events: list[Event] = []
         self._states = states
         self._owned = owned
         pending = owned & (states == PENDING)
@@ -91,7 +103,7 @@ class Supervisor:
         self._committed = time.monotonic()
         self._began = time.monotonic()
         self._crashes: Counter[int] = Counter()
-        self._idle_deaths = 0
+        self._idle_deaths = self._failures = 0
         self._oom = oom_kills()
         self._recent: deque[tuple[float, int]] = deque()
         self.stop_reason = ""
@@ -103,7 +115,6 @@ class Supervisor:
             done=int((owned_states == DONE).sum()),
             failed=int((owned_states == FAILED).sum()),
         )
-        self._active_before = float(ledger.meta("active_seconds") or 0.0)
 
     # ---- the loop
 
@@ -149,6 +160,7 @@ class Supervisor:
     def _stop(self) -> None:
         if not self._told:
             self._told = True
+            self._note("stop", self.stop_reason)
             self._reporter.notice(f"{self.stop_reason}: finishing the items in hand; Ctrl-C (again) ends at once")
         self._leases.clear()
         for member in self._members.values():
@@ -180,7 +192,7 @@ class Supervisor:
         if member.stopping:
             return
         while len(member.leases) < LEASES_AHEAD and not member.alone:
-            lease = self._leases.take(self._wanted, member.rate())
+            lease = self._leases.take(self._wanted, member.rate(), idle=not member.leases)
             if lease is None:
                 break
             member.lease(*lease, alone=lease[0] in self._crashes)
@@ -197,15 +209,29 @@ class Supervisor:
         for message in member.wire.receive():
             if "fatal" in message:
                 raise StoppedError(message["fatal"])
+            elif "starved" in message:
+                member.starved = message["starved"]
+            elif "recycle" in message:
+                member.recycled = True
+                self._note("recycle", message["recycle"], member.number)
             else:
-                for stage, seconds in message["stages"].items():
-                    self.snapshot.stages[stage] = self.snapshot.stages.get(stage, 0.0) + seconds
-                self.snapshot.cpu_seconds += message["cpu"] - member.cpu_seconds
-                member.cpu_seconds = message["cpu"]
+                self._take_stock(member, message["stages"], Usage(*message["usage"]))
                 for row in message["completed"]:
                     self._complete(member, row)
         if member.wire.closed:
             self._bury(member)
+
+    def _take_stock(self, member: Member, stages: dict[str, float], usage: Usage) -> None:
+        record, before, member.usage = self._record, member.usage, usage
+        for stage, seconds in stages.items():
+            record.stages[stage] = record.stages.get(stage, 0.0) + seconds
+        record.cpu_seconds += usage.cpu_seconds - before.cpu_seconds
+        record.read_bytes += usage.read_bytes - before.read_bytes
+        record.written_bytes += usage.written_bytes - before.written_bytes
+        record.peak_bytes = max(record.peak_bytes, usage.peak_bytes)
+
+    def _note(self, kind: str, text: str, worker: int = -1, ordinal: int = -1) -> None:
+        self._events.append(Event(time.time(), kind, worker, ordinal, text))
 
     def _complete(self, member: Member, row: list[Any]) -> None:
         ordinal, state, seconds, backend, fingerprint, checksum, nbytes, stage, error, message, record = row
@@ -238,8 +264,21 @@ class Supervisor:
         else:
             self.snapshot.failed += 1
             self.snapshot.reasons[outcome.error] += 1
+            self._failures += 1
             if self._fail_fast:
                 self.stop(f"--fail-fast: item {outcome.ordinal} failed: {outcome.message}")
+            self._judge()
+
+    def _judge(self) -> None:
+        """Stop a run most of whose items fail: it is asked for wrongly, and would only take its time to say so."""
+        shown, bound = self.snapshot, self._max_failure_rate
+        worked = shown.done + shown.failed - shown.earlier
+        if bound is not None and worked >= JUDGED_ITEMS and self._failures > bound * worked:
+            (reason, count), *_ = shown.reasons.most_common(1)
+            self.stop(
+                f"--max-failure-rate {bound:g}: {self._failures} of {worked} items failed, {count} of them with "
+                f"{reason}. If that is as it should be, raise it or use --continue-on-error"
+            )
 
     def _position(self, ordinal: int) -> int:
         return ordinal if self._positions is None else int(self._positions[ordinal])
@@ -254,7 +293,8 @@ class Supervisor:
         member.pulse.close()
         del self._members[member.number]
         oom, self._oom = self._oom, oom_kills()
-        suspect = None if beat.ordinal is None else self._position(beat.ordinal)
+        at_work = beat.ordinal if member.starved is None else member.starved
+        suspect = None if at_work is None else self._position(at_work)
         if suspect not in member.outstanding:
             suspect = None
         back = member.outstanding - {suspect}
@@ -265,17 +305,22 @@ class Supervisor:
             why = f"it was on it for {beat.seconds:.0f} s, longer than it may"
         elif status == -signal.SIGKILL and not by_hand:
             why = "the machine ran out of memory"
+        elif member.starved is not None:
+            why = "it needs more memory than --memory-per-worker grants, or than there is"
         else:
             why = death(status)
         if suspect is not None and not innocent:
-            self._suspect(suspect, beat, "hang" if member.hung else "crash", why)
+            kind = "hang" if member.hung else "memory" if member.starved is not None else "crash"
+            self._suspect(suspect, beat, kind, why)
         elif suspect is not None:
             back.add(suspect)
         if not self.stop_reason:
             self._leases.give_back(back)
-        if status == 0 and (member.stopping or not member.outstanding):
+        if status == 0 and (member.stopping or member.recycled or not member.outstanding):
             return
-        self._reporter.notice(f"worker {member.number} died ({why}), {len(member.outstanding)} items go back")
+        text = f"worker {member.number} died ({why}), {len(member.outstanding)} items go back"
+        self._note("hang" if member.hung else "death", text, member.number, -1 if at_work is None else at_work)
+        self._reporter.notice(text)
         if suspect is None and not innocent:
             self._idle_deaths += 1
             if self._idle_deaths >= IDLE_DEATHS_ALLOWED:
@@ -292,8 +337,8 @@ class Supervisor:
         item = self._plan.item(ordinal)
         self._sink.void(ordinal, self._job.blob_name(ordinal, item))
         message = (
-            f"two workers died on this item, the second with nothing else in hand; the last time in stage "
-            f"{beat.stage or 'unknown'}: {why}. Keep the file out, or report it."
+            f"two workers ended on this item, the second with nothing else in hand; the last time in stage "
+            f"{beat.stage or 'unknown'}: {why}. {_ADVICE[error]}"
         )
         self._settle(
             Outcome(
@@ -301,7 +346,7 @@ class Supervisor:
                 FAILED,
                 self._crashes[position],
                 beat.seconds,
-                fingerprint=self._job.fingerprint(item),
+                fingerprint=fingerprint(self._job.input_file(item)),
                 stage=beat.stage,
                 error=error,
                 message=message,
@@ -322,32 +367,22 @@ class Supervisor:
 
     def _due(self) -> bool:
         waited = time.monotonic() - self._committed
-        return bool(self._batch) and (waited > COMMIT_SECONDS or len(self._batch) >= COMMIT_ITEMS)
+        return bool(self._batch or self._events) and (waited > COMMIT_SECONDS or len(self._batch) >= COMMIT_ITEMS)
 
     def _commit(self) -> None:
         """Data first, then the ledger, then the names that only whole shards get."""
         self._committed = time.monotonic()
-        if not self._batch:
+        if not self._batch and not self._events:
             return
         # Taken before the sync: after one that failed nothing of this batch may be called done, also not by a second
         # sync, which the kernel lets succeed although the pages are lost.
         batch, self._batch = self._batch, []
+        events, self._events = self._events, []
         self._sync()
-        seconds = self._committed - self._began
-        self._ledger.commit(
-            batch,
-            active_seconds=self._active_before + seconds,
-            progress={
-                "at": time.time(),
-                "rate": self.snapshot.rate,
-                "seconds": seconds,
-                "workers": len(self._members),
-                "pid": os.getpid(),
-                "host": os.uname().nodename,
-                "stages": dict(self.snapshot.stages),
-                "cpu_seconds": self.snapshot.cpu_seconds,
-            },
-        )
+        record = self._record
+        record.at, record.seconds = time.time(), self._committed - self._began
+        record.rate, record.workers = self.snapshot.rate, len(self._members)
+        self._ledger.commit(batch, record, events)
         for outcome in batch:
             self._states[outcome.ordinal] = outcome.state
             self._pending_in_shard[outcome.ordinal // self._place.shard_size] -= 1
@@ -381,4 +416,5 @@ class Supervisor:
         then, count = self._recent[0]
         shown.rate = (shown.done + shown.failed - count) / (now - then) if now > then else 0.0
         shown.workers = [(member.number, member.pulse.read()) for member in self._members.values()]
+        shown.stages, shown.cpu_seconds = self._record.stages, self._record.cpu_seconds
         self._reporter.update(shown)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import queue
+import resource
 import signal
 import socket
 import sys
@@ -16,13 +17,15 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
+from gpupipe import fingerprint as fingerprints
 from gpupipe.errors import OutputError, StoppedError
-from gpupipe.job import Job, Work, restore
-from gpupipe.memory import HostSlots
+from gpupipe.job import ItemMemoryError, Job, Work, restore
+from gpupipe.machine import usage
+from gpupipe.memory import HostSlot, HostSlots
 from gpupipe.plan import Plan
 from gpupipe.pulse import Pulse
 from gpupipe.sinks.base import Place
@@ -31,12 +34,14 @@ from gpupipe.wire import Wire
 from gpupipe.writer import Writer
 
 _PR_SET_PDEATHSIG = 1
+_LOOK_SECONDS = 0.5
+_YOUNG_SECONDS = 60.0  # a worker that is large from its first item on shall not spend its time starting
 _SLOTS = 2  # one being filled, one being written
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What a worker is told first."""
+    """What a worker is told first; `memory_bytes` binds it, past the `recycle` bounds it asks to be replaced."""
 
     number: int
     job: str
@@ -46,6 +51,10 @@ class Setup:
     staging: str
     count: int
     shard_size: int
+    fingerprint: fingerprints.Kind
+    memory_bytes: int | None
+    recycle_bytes: int
+    recycle_seconds: float
 
     def place(self, bookkeeping: Path) -> Place:
         """Where the output lies."""
@@ -70,7 +79,7 @@ class Worker:
         self._stopping = False
         for message in first:  # what came along with the setup
             self._take(message)
-        self._began = 0.0
+        self._began = self._looked = self._since = time.monotonic()
 
     def run(self) -> None:
         """Work until the supervisor says stop."""
@@ -107,7 +116,7 @@ class Worker:
             if lease is None:
                 return
             for position in range(*lease):
-                if self._stopping:  # finish the item in hand, not the lease
+                if self._stopping or self._worn():  # finish the item in hand, not the lease
                     return
                 ordinal = self._plan.ordinal(position)
                 with self._stages("wait to write"):
@@ -116,10 +125,35 @@ class Worker:
                     return
                 self._pulse.item(ordinal)
                 self._began = time.monotonic()
-                yield Work(ordinal, self._plan.item(ordinal), slot)
+                yield self._work(ordinal, slot)
+
+    def _work(self, ordinal: int, slot: HostSlot) -> Work:
+        item = self._plan.item(ordinal)
+        with self._stages("plan"):
+            fingerprint = fingerprints.fingerprint(self._job.input_file(item), self._setup.fingerprint)
+        return Work(ordinal, item, slot, fingerprint)
+
+    def _worn(self) -> bool:
+        """True where a fresh process shall go on: this one is old, or has grown (libraries leak, heaps fragment)."""
+        now = time.monotonic()
+        if now - self._looked < _LOOK_SECONDS:
+            return False
+        self._looked = now
+        age, resident = now - self._since, usage().resident_bytes
+        grown = resident > self._setup.recycle_bytes and age > _YOUNG_SECONDS
+        if grown or age > self._setup.recycle_seconds:
+            self._wire.send({"recycle": f"{age:.0f} s old, {resident >> 20} MiB"})
+            return True
+        return False
 
     def _report(self) -> None:
-        self._wire.send({"completed": [], "stages": self._stages.take(), "cpu": time.process_time()})
+        self._wire.send({"completed": [], "stages": self._stages.take(), "usage": astuple(usage())})
+
+
+def bind_memory(nbytes: int | None) -> None:
+    """Have what would go beyond `nbytes` of private memory fail, as a ``MemoryError``."""
+    if nbytes is not None:
+        resource.setrlimit(resource.RLIMIT_DATA, (nbytes, nbytes))
 
 
 def die_with_parent(parent: int) -> None:
@@ -143,8 +177,12 @@ def main() -> None:
             return
     setup = messages.pop(0)["setup"]
     bookkeeping = Path(setup.pop("bookkeeping"))
+    bind_memory(setup["memory_bytes"])
     try:
         Worker(wire, Pulse(pulse_fd), Setup(**setup), bookkeeping, messages).run()
+    except ItemMemoryError as error:
+        wire.send({"starved": error.ordinal})
+        os._exit(1)  # at once: whatever else wants memory now may wait for it forever
     except (OutputError, StoppedError) as error:
         wire.send({"fatal": str(error)})
     except Exception:

@@ -11,13 +11,14 @@ import queue
 import threading
 import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 from gpupipe.errors import GpupipeError, InputError
-from gpupipe.job import Completion, Job
+from gpupipe.job import Completion, ItemMemoryError, Job
 from gpupipe.ledger import DONE, FAILED
+from gpupipe.machine import usage
 from gpupipe.memory import HostSlots
 from gpupipe.sinks.base import Sink
 from gpupipe.sinks.files import Checksum
@@ -118,6 +119,8 @@ class Writer:
                     self._sink.commit(work.ordinal, completion.sample, checksum)
             except InputError as late:  # a sample that is made while it is written
                 error, stage = late, "write"
+            except MemoryError as late:
+                raise ItemMemoryError(work.ordinal) from late
         if error is not None:
             with self._stages("void"):
                 self._sink.void(work.ordinal, self._job.blob_name(work.ordinal, work.item))
@@ -141,7 +144,7 @@ class Writer:
         rows, self._rows = self._rows, []
         self._reported = time.monotonic()
         if rows:
-            self._wire.send({"completed": rows, "stages": self._stages.take(), "cpu": time.process_time()})
+            self._wire.send({"completed": rows, "stages": self._stages.take(), "usage": astuple(usage())})
 
 
 def _message(error: Exception) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 
 from gpupipe.errors import InputError, MissingInputError, UsageError
 from gpupipe.frames import FrameReader, Frames, Sampling
-from gpupipe.job import PATIENCE_SECONDS, Completion, Dataset, ItemLoop, Operator, Work, fingerprint, patience_for
+from gpupipe.job import Completion, Dataset, ItemLoop, Operator, Work
 from gpupipe.jobs.pairs import Pair, parse_pair, read_pairs, size_curve
 from gpupipe.ledger import DONE, FAILED, STATES
 from gpupipe.memory import RowSpec
@@ -104,8 +104,6 @@ class ClipsJob:
             raise UsageError("--all-frames keeps every frame and --tolerance trades some for others: choose one")
         if self.strict and self.allow_partial:
             raise UsageError("--strict fails on any fault and --allow-partial passes over them: choose one")
-        if not self.source().is_file():
-            raise UsageError(f"--pairs-json {self.pairs_json}: no such file")
         if (self.clips_dir is None) == (self.videos_dir is None):
             raise UsageError("expected one of --clips-dir (cut clips) and --videos-dir (uncut videos)")
         for flag, folder in (("--clips-dir", self.clips_dir), ("--videos-dir", self.videos_dir)):
@@ -161,21 +159,15 @@ class ClipsJob:
         name = self.item_id(ordinal, item)
         return None if unfit(name) or not isinstance(item, dict) or not item.get("vid") else f"sample_{name}"
 
-    def fingerprint(self, item: Any) -> str:
-        """Of the item's video as it is now; empty for an item that names none."""
+    def input_file(self, item: Any) -> Path | None:
+        """The item's video."""
         try:
-            return fingerprint(self.locate(self.pair(item)))
+            pair = self.pair(item)
+            return self.locate(pair)
         except MissingInputError:
-            return "absent"
+            return Path(self.videos_dir or "", pair.vid)
         except InputError:
-            return ""
-
-    def patience_seconds(self, item: Any) -> float:
-        """By the size of the item's video."""
-        try:
-            return patience_for(self.locate(self.pair(item)))
-        except InputError:
-            return PATIENCE_SECONDS
+            return None
 
     def locate(self, pair: Pair) -> Path:
         """The pair's video file; raises :class:`MissingInputError`."""
@@ -279,7 +271,6 @@ class _Process:
     def __call__(self, work: Work) -> Completion:
         job, stages = self._job, self._stages
         with stages("plan"):
-            work.fingerprint = job.fingerprint(work.item)
             pair = job.pair(work.item)
             name = job.item_id(work.ordinal, work.item)
             if reason := unfit(name):

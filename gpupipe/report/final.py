@@ -69,8 +69,8 @@ def status(out: Path) -> dict[str, Any]:
     try:
         counts = ledgers.counts()
         now = time.time()
-        beats = [beat for ledger in ledgers.ledgers if (beat := ledger.meta("progress")) is not None]
-        active = sum(float(ledger.meta("active_seconds") or 0.0) for ledger in ledgers.ledgers)
+        latest = [runs[-1] for ledger in ledgers.ledgers if (runs := ledger.runs())]
+        active = sum(record.seconds for record in ledgers.runs())
     finally:
         ledgers.close()
         plan.close()
@@ -78,10 +78,10 @@ def status(out: Path) -> dict[str, Any]:
     reasons = {error: count for (state, error), count in counts.items() if state == FAILED}
     failed = sum(reasons.values())
     pending = plan.count - done - failed
-    rate = sum(float(beat["rate"]) for beat in beats if now - beat["at"] < 60) if running else 0.0
+    rate = sum(record.rate for record in latest if now - record.at < 60) if running else 0.0
     stages: dict[str, float] = {}
-    for beat in beats:
-        for name, seconds in beat["stages"].items():
+    for record in latest:
+        for name, seconds in record.stages.items():
             stages[name] = stages.get(name, 0.0) + seconds
     return {
         "job": plan.job,

@@ -10,7 +10,7 @@ outcome in the ledger. Every operation may be repeated: after a crash it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -76,6 +76,43 @@ class Place:
         return range(shard * self.shard_size, min(self.count, (shard + 1) * self.shard_size))
 
 
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the ledger says of one item, for :meth:`Sink.verify`.
+
+    Attributes
+    ----------
+    ordinal : int
+    name : str or None
+        Its blob name, as :meth:`Sink.void` takes it.
+    checksum : str
+        Of what was written; empty where the item failed.
+    """
+
+    ordinal: int
+    name: str | None
+    checksum: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A difference between the output and the ledger.
+
+    Attributes
+    ----------
+    path : Path
+        What is wrong.
+    text : str
+        How.
+    ordinals : tuple of int
+        The items to be done again that it may be right; empty where that would not help.
+    """
+
+    path: Path
+    text: str
+    ordinals: tuple[int, ...] = ()
+
+
 class Sink(Protocol):
     """One output format."""
 
@@ -91,10 +128,19 @@ class Sink(Protocol):
         """Every item of the output shard has an outcome (`done`: bool, one an item): give it its final name."""
 
     def reopen(self, shard: int) -> None:
-        """Items of the output shard are pending (again): take its final name back, if it has it."""
+        """Items of the output shard are pending (again): take its final name back, if it has it.
+
+        What is damaged may be lost by that: its items must be pending before.
+        """
 
     def published(self, shard: int) -> bool:
         """True where :meth:`publish` has nothing left to do."""
+
+    def verify(self, shard: int, expected: Sequence[Expected]) -> Iterator[Fault]:
+        """Read back what lies in the places of an output shard's items; `expected`: those with an outcome."""
+
+    def extra(self, names: Set[str]) -> Iterator[Fault]:
+        """What lies under names of this sink and belongs to no item; `names`: every item's blob."""
 
     def foreign(self) -> str | None:
         """Name of something in the output folder that another program wrote in this format; None where nothing is."""

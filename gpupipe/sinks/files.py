@@ -10,7 +10,7 @@ import ctypes
 import errno
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from gpupipe.errors import GpupipeError, OutputError
 Buffer = Any
 """Anything with the buffer protocol."""
 
+_CHUNK = 1 << 22
 _IOV_MAX = 512  # pieces a call; Linux takes 1024
 
 
@@ -49,21 +50,52 @@ def errno_name(error: OSError) -> str:
 
 
 class Checksum:
-    """XXH3-128 of the bytes handed to storage, taken from the buffer before it is written."""
+    """XXH3-128 of an item: of its members' names, lengths and XXH3-128, in the order of their names.
+
+    Taken from the buffers before they are written; read back, the members may come in any order.
+    """
 
     def __init__(self) -> None:
-        self._state = xxhash.xxh3_128()
-        self.nbytes = 0
+        self._members: dict[str, Any] = {}
+        self._nbytes: dict[str, int] = {}
 
-    def update(self, piece: Buffer) -> None:
-        """Add one piece, any contiguous buffer."""
+    def begin(self, member: str) -> None:
+        """A member begins, empty so far."""
+        self._members[member] = xxhash.xxh3_128()
+        self._nbytes[member] = 0
+
+    def update(self, member: str, piece: Buffer) -> None:
+        """Add one piece of a member that was begun, any contiguous buffer."""
         view = memoryview(piece).cast("B")
-        self._state.update(view)
-        self.nbytes += len(view)
+        self._members[member].update(view)
+        self._nbytes[member] += len(view)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes so far, of all members."""
+        return sum(self._nbytes.values())
 
     def hexdigest(self) -> str:
         """32 hexadecimal digits."""
-        return self._state.hexdigest()
+        lines = [f"{name}\0{self._nbytes[name]}\0{self._members[name].hexdigest()}" for name in sorted(self._members)]
+        return xxhash.xxh3_128_hexdigest("\n".join(lines).encode(errors="surrogateescape"))
+
+
+def checksum_of(members: Mapping[str, Iterable[Buffer]]) -> str:
+    """The checksum of members as they are, written nowhere."""
+    checksum = Checksum()
+    for name, pieces in members.items():
+        checksum.begin(name)
+        for piece in pieces:
+            checksum.update(name, piece)
+    return checksum.hexdigest()
+
+
+def file_pieces(path: Path) -> Iterator[bytes]:
+    """The bytes of a file, a few megabytes at a time."""
+    with path.open("rb") as file:
+        while piece := file.read(_CHUNK):
+            yield piece
 
 
 def write_at(fd: int, pieces: Iterable[Buffer], offset: int) -> int:
@@ -99,13 +131,18 @@ def allocate(fd: int, nbytes: int) -> None:
 
 
 def write_file(path: Path, pieces: Iterable[Buffer], checksum: Checksum | None = None, mode: int = 0o644) -> int:
-    """Make `path` from a stream of pieces, written as they come; returns its length in bytes."""
+    """Make `path` from a stream of pieces, written as they come; returns its length in bytes.
+
+    With a checksum, the file is the member of its name.
+    """
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
         offset = 0
+        if checksum is not None:
+            checksum.begin(path.name)
         for piece in pieces:
             if checksum is not None:
-                checksum.update(piece)
+                checksum.update(path.name, piece)
             with output_errors(path):
                 offset += write_at(fd, [piece], offset)
         return offset

@@ -9,15 +9,16 @@ from __future__ import annotations
 import os
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import numpy as np
 
 from gpupipe.memory import RowSpec
-from gpupipe.sinks.base import Place, Sample
-from gpupipe.sinks.files import Checksum, allocate, output_errors, sync_file, sync_folder, write_at
+from gpupipe.sinks.base import Expected, Fault, Place, Sample
+from gpupipe.sinks.files import Checksum, allocate, checksum_of, output_errors, sync_file, sync_folder, write_at
 
 _OPEN_FILES = 32
 
@@ -49,7 +50,8 @@ class NpySink:
             row = sample.rows[spec.name]
             if row.shape != spec.shape or row.dtype != np.dtype(spec.dtype):
                 raise ValueError(f"row {spec.name}: got {row.shape} {row.dtype}, declared {spec.shape} {spec.dtype}")
-            checksum.update(row)
+            checksum.begin(spec.name)
+            checksum.update(spec.name, row)
             self._write(ordinal, spec, row)
 
     def void(self, ordinal: int, name: str | None) -> None:
@@ -61,8 +63,11 @@ class NpySink:
         shard, index = divmod(ordinal, self._place.shard_size)
         path = self._path(spec, shard)
         with output_errors(path):
-            header = npy_header((len(self._place.shard_items(shard)), *spec.shape), spec.dtype)
+            header = self._header(spec, shard)
             write_at(self._open(path, shard, spec, header), [row], len(header) + index * spec.nbytes)
+
+    def _header(self, spec: RowSpec, shard: int) -> bytes:
+        return npy_header((len(self._place.shard_items(shard)), *spec.shape), spec.dtype)
 
     def _path(self, spec: RowSpec, shard: int) -> Path:
         return self._place.out / f"{spec.name}-{shard:05d}.npy"
@@ -76,7 +81,10 @@ class NpySink:
         # Several workers may make it at once: each does the same, and none truncates.
         fd = os.open(_partial(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            allocate(fd, len(header) + len(self._place.shard_items(shard)) * spec.nbytes)
+            nbytes = len(header) + len(self._place.shard_items(shard)) * spec.nbytes
+            if os.fstat(fd).st_size > nbytes:  # something was added to it
+                os.ftruncate(fd, nbytes)
+            allocate(fd, nbytes)
             write_at(fd, [header], 0)
         except BaseException:
             os.close(fd)
@@ -106,6 +114,59 @@ class NpySink:
     def published(self, shard: int) -> bool:
         """True where every file of the shard has its final name."""
         return all(self._path(spec, shard).exists() for spec in self._specs)
+
+    def verify(self, shard: int, expected: Sequence[Expected]) -> Iterator[Fault]:
+        """Headers, lengths, the rows of done items, and that those of failed ones are zero."""
+        if not expected:
+            return
+        files: list[tuple[RowSpec, IO[bytes], int]] = []
+        with ExitStack() as stack:
+            for spec in self._specs:
+                path = self._path(spec, shard)
+                path = path if path.exists() else _partial(path)
+                try:
+                    file = stack.enter_context(path.open("rb"))
+                except FileNotFoundError:
+                    yield Fault(path, "missing", tuple(item.ordinal for item in expected))
+                    return
+                header = self._header(spec, shard)
+                yield from self._faults_of_file(path, file, header, spec, shard, expected[0].ordinal)
+                files.append((spec, file, len(header)))
+            for item in expected:
+                yield from self._faults_of_item(item, files, self._path(self._specs[0], shard))
+
+    def _faults_of_file(
+        self, path: Path, file: IO[bytes], header: bytes, spec: RowSpec, shard: int, first: int
+    ) -> Iterator[Fault]:
+        # Writing one row anew puts header and length right.
+        if file.read(len(header)) != header:
+            yield Fault(path, "its header is altered", (first,))
+        nbytes, due = os.fstat(file.fileno()).st_size, len(header) + len(self._place.shard_items(shard)) * spec.nbytes
+        if nbytes != due:
+            yield Fault(path, f"{nbytes} bytes long, expected {due}", (first,))
+
+    def _faults_of_item(
+        self, item: Expected, files: Sequence[tuple[RowSpec, IO[bytes], int]], path: Path
+    ) -> Iterator[Fault]:
+        index = item.ordinal % self._place.shard_size
+        rows = {
+            spec.name: os.pread(file.fileno(), spec.nbytes, start + index * spec.nbytes) for spec, file, start in files
+        }
+        if not item.checksum:
+            if any(row.strip(b"\0") for row in rows.values()):
+                yield Fault(
+                    path, f"row {index}: item {item.ordinal} failed, and its rows are not zero", (item.ordinal,)
+                )
+        elif checksum_of({name: [row] for name, row in rows.items()}) != item.checksum:
+            yield Fault(path, f"row {index} of {', '.join(rows)}: item {item.ordinal} is altered", (item.ordinal,))
+
+    def extra(self, names: Set[str]) -> Iterator[Fault]:
+        """Array files of no shard, and partial ones beside whole ones."""
+        whole = {self._path(spec, shard).name for spec in self._specs for shard in range(self._place.shards)}
+        for path in self._ours():
+            base = path.name.removesuffix(".partial")
+            if base not in whole or (base != path.name and path.with_name(base).exists()):
+                yield Fault(path, "belongs to no item")
 
     def foreign(self) -> str | None:
         """An array file of one of our names."""

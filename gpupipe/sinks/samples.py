@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from gpupipe.sinks.base import Place, Sample
-from gpupipe.sinks.files import Checksum, output_errors, remove_tree, write_file
+from gpupipe.sinks.base import Expected, Fault, Place, Sample
+from gpupipe.sinks.files import Checksum, checksum_of, file_pieces, output_errors, remove_tree, write_file
 
 _PATTERN = re.compile(r"sample_\d{6,}_.*", re.DOTALL)
 
@@ -64,6 +64,28 @@ class SamplesSink:
     def published(self, shard: int) -> bool:
         """Always: see :meth:`publish`."""
         return True
+
+    def verify(self, shard: int, expected: Sequence[Expected]) -> Iterator[Fault]:
+        """The files of done items, all of them and no others, and that failed ones have none."""
+        for item in expected:
+            folder = self._place.out / (item.name or "")
+            again = (item.ordinal,)
+            if not item.checksum:
+                if item.name is not None and os.path.lexists(folder):
+                    yield Fault(folder, f"item {item.ordinal} failed, and this is here", again)
+            elif folder.is_symlink() or not folder.is_dir():
+                yield Fault(folder, "missing", again)
+            elif odd := [path.name for path in folder.iterdir() if path.is_symlink() or not path.is_file()]:
+                yield Fault(folder, f"{odd[0]!r} in it is no plain file", again)
+            elif checksum_of({path.name: file_pieces(path) for path in folder.iterdir()}) != item.checksum:
+                yield Fault(folder, f"item {item.ordinal} is altered, or files are missing or added", again)
+
+    def extra(self, names: Set[str]) -> Iterator[Fault]:
+        """Sample folders of no item."""
+        with os.scandir(self._place.out) as entries:
+            for entry in entries:
+                if _PATTERN.fullmatch(entry.name) and entry.name not in names:
+                    yield Fault(Path(entry.path), "belongs to no item")
 
     def foreign(self) -> str | None:
         """A sample folder or dataset_info.json."""

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import os
 import re
-import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import IO, Literal
 
 import numpy as np
 
 from gpupipe.errors import OutputError
-from gpupipe.sinks.base import Place, Sample
+from gpupipe.sinks.base import Expected, Fault, Place, Sample
 from gpupipe.sinks.files import (
     Buffer,
     Checksum,
+    checksum_of,
+    file_pieces,
     output_errors,
     publish,
     remove_tree,
@@ -28,9 +29,8 @@ from gpupipe.sinks.files import (
     write_at,
     write_file,
 )
+from gpupipe.sinks.segments import BLOCK, chunks, header, padding, segments
 
-_BLOCK = 512
-_CHUNK = 1 << 22
 _PATTERN = re.compile(r"\d{5,}\.tar(\.partial)?")
 
 
@@ -54,24 +54,27 @@ class WebDatasetSink:
         try:
             offset = 0
             for name, pieces in sample.files().items():
-                offset = self._member(fd, staged, f"{sample.name}.{name}", pieces, offset, checksum)
+                member = f"{sample.name}.{name}"
+                checksum.begin(member)
+                offset = self._member(fd, staged, member, pieces, offset, checksum)
         finally:
             os.close(fd)
         with output_errors(staged):
             staged.rename(self._blob(ordinal))
 
     def _member(self, fd: int, path: Path, name: str, pieces: Iterable[Buffer], offset: int, checksum: Checksum) -> int:
-        start = offset + _BLOCK  # the header goes before the data but its length is known only after
+        # The header goes before the data, whose length is known only after: its own does not depend on that.
+        start = offset + len(header(name, 0))
         end = start
         for piece in pieces:
-            checksum.update(piece)
+            checksum.update(name, piece)
             with output_errors(path):
                 end += write_at(fd, [piece], end)
-        padding = -(end - start) % _BLOCK
+        gap = padding(end - start)
         with output_errors(path):
-            write_at(fd, [bytes(padding)], end)
-            write_at(fd, [_header(name, end - start)], offset)
-        return end + padding
+            write_at(fd, [bytes(gap)], end)
+            write_at(fd, [header(name, end - start)], offset)
+        return end + gap
 
     def _blob(self, ordinal: int) -> Path:
         return self._blobs / f"{ordinal:08d}.tar"
@@ -103,24 +106,24 @@ class WebDatasetSink:
     def _segments(self, ordinals: Iterable[int]) -> Iterator[bytes]:
         for ordinal in ordinals:
             try:
-                with self._blob(ordinal).open("rb") as blob:
-                    yield from _chunks(blob, 0, os.fstat(blob.fileno()).st_size)
+                yield from file_pieces(self._blob(ordinal))
             except FileNotFoundError as error:
                 raise OutputError(
                     error.errno or 0,
                     f"{self._blob(ordinal)}: the ledger says item {ordinal} is done but its segment is gone. "
-                    "Run again with --overwrite.",
+                    f"Run: gpupipe verify --repair {self._place.out}",
                 ) from error
-        yield bytes(2 * _BLOCK)  # end of archive
+        yield bytes(2 * BLOCK)  # end of archive
 
     def reopen(self, shard: int) -> None:
-        """Take the tar apart into its items' segments again."""
+        """Take the tar apart into its items' segments again; a damaged one is left behind."""
         path = self._tar(shard)
         if not path.exists():
             return
-        with output_errors(path):
-            for ordinal, segment in _split(path):
-                publish(self._blob(ordinal), segment, self._place.staging)
+        with output_errors(path), path.open("rb") as file:
+            for segment in segments(file):
+                if segment.sound and not segment.torn and segment.ordinal in self._place.shard_items(shard):
+                    publish(self._blob(segment.ordinal), segment.pieces(file), self._place.staging)
             path.unlink()
             sync_folder(path.parent)
 
@@ -130,6 +133,29 @@ class WebDatasetSink:
             ordinals = (int(path.stem) for path in self._blobs.iterdir() if path.stem.isdigit())
             self._left_over = {ordinal // self._place.shard_size for ordinal in ordinals}
         return self._tar(shard).exists() and shard not in self._left_over
+
+    def verify(self, shard: int, expected: Sequence[Expected]) -> Iterator[Fault]:
+        """Every byte of the tar; before there is one, of its items' segments."""
+        path = self._tar(shard)
+        if path.exists():
+            with path.open("rb") as file:
+                yield from _faults(path, file, expected)
+            return
+        for item in expected:
+            blob = self._blob(item.ordinal)
+            if not item.checksum:
+                if blob.exists():
+                    yield Fault(blob, f"item {item.ordinal} failed, and this is here", (item.ordinal,))
+            elif not blob.exists():
+                yield Fault(blob, "missing", (item.ordinal,))
+            else:
+                with blob.open("rb") as file:
+                    yield from _faults(blob, file, [item], trailer=0)
+
+    def extra(self, names: Set[str]) -> Iterator[Fault]:
+        """Tars of no shard."""
+        whole = {self._tar(shard).name for shard in range(self._place.shards)}
+        yield from (Fault(path, "belongs to no item") for path in self._ours() if path.name not in whole)
 
     def foreign(self) -> str | None:
         """A tar of one of our names."""
@@ -144,27 +170,26 @@ class WebDatasetSink:
         return (path for path in self._place.out.iterdir() if _PATTERN.fullmatch(path.name))
 
 
-def _split(path: Path) -> Iterator[tuple[int, Iterator[bytes]]]:
-    """Ordinal and bytes of each item in a tar of ours: its members lie together, named by the ordinal."""
-    starts: dict[int, int] = {}
+def _faults(path: Path, file: IO[bytes], expected: Sequence[Expected], trailer: int = 2 * BLOCK) -> Iterator[Fault]:
+    found = {segment.ordinal: segment for segment in segments(file)}
     end = 0
-    with tarfile.open(path, "r:") as tar:
-        for member in tar:
-            starts.setdefault(int(member.name.partition(".")[0]), member.offset)
-            end = member.offset_data + member.size + -member.size % _BLOCK
-    bounds = [*starts.values(), end]
-    with path.open("rb") as file:
-        for (ordinal, start), stop in zip(starts.items(), bounds[1:], strict=True):
-            yield ordinal, _chunks(file, start, stop)
-
-
-def _chunks(file: IO[bytes], start: int, stop: int) -> Iterator[bytes]:
-    for offset in range(start, stop, _CHUNK):
-        yield os.pread(file.fileno(), min(_CHUNK, stop - offset), offset)
-
-
-def _header(name: str, nbytes: int) -> bytes:
-    info = tarfile.TarInfo(name)
-    info.size, info.mode, info.mtime = nbytes, 0o644, 0
-    # GNU format: names of any length and members over 8 GiB, and no time or owner creeps in.
-    return info.tobuf(format=tarfile.GNU_FORMAT)
+    for item in expected:
+        segment = found.pop(item.ordinal, None)
+        again = (item.ordinal,)
+        if not item.checksum:
+            if segment is not None:
+                yield Fault(path, f"item {item.ordinal} failed, and its members are here", again)
+        elif segment is None:
+            yield Fault(path, f"item {item.ordinal} is missing", again)
+        else:
+            whole = segment.sound and segment.start == end
+            if not whole or checksum_of(segment.members(file)) != item.checksum:
+                yield Fault(path, f"item {item.ordinal} is altered", again)
+            end = segment.stop
+    # Composing it anew puts the rest right, and one item done again sees to that.
+    first = tuple(item.ordinal for item in expected[:1])
+    for ordinal in found:
+        yield Fault(path, f"holds members of item {ordinal}, which has no place in it", first)
+    rest = os.fstat(file.fileno()).st_size - end
+    if rest != trailer or any(piece.strip(b"\0") for piece in chunks(file, end, end + rest)):
+        yield Fault(path, "its end is altered", first)

@@ -22,10 +22,10 @@ def shard(tmp_path):
 def test_outcomes_come_back_as_they_went_in(shard, tmp_path):
     told = Outcome(7, FAILED, 2, 1.5, 3, "ffmpeg", "9:8", "", 0, "decode", "CorruptError", "frame 3 é", "", 12.0, 1)
     ledger = Ledger(shard(), "plan")
-    ledger.commit([told, Outcome(2, DONE, record='{"pts": [0.5]}')], active_seconds=4.5)
+    ledger.commit([told, Outcome(2, DONE, record='{"pts": [0.5]}')], answer=4.5)
     assert list(ledger.outcomes(FAILED)) == [told]
     assert [outcome.ordinal for outcome in ledger.outcomes()] == [2, 7]
-    assert ledger.meta("active_seconds") == 4.5
+    assert ledger.meta("answer") == 4.5
     assert ledger.meta("nothing") is None
     ledger.close()
 

@@ -192,13 +192,13 @@ def test_disk_full_stops_the_run_and_blames_no_item(planned, tmp_path):
 
 
 def test_a_real_write_limit_stops_and_resumes_to_the_same_bytes(planned, tmp_path):
-    job = planned(["ok"] * 40, format="webdataset")
+    job = planned(["ok"] * 40, format="webdataset", shard_size=16)
     go(job, tmp_path / "whole", workers=1)
     # The ledger fits below the limit, a composed tar does not.
     limited = start_run(
         _plain(job),
         {"output": tmp_path / "out", "workers": 1},
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (22_000, resource.RLIM_INFINITY)),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (46_000, resource.RLIM_INFINITY)),
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -238,7 +238,7 @@ def test_overwrite_starts_anew_and_leaves_strangers_alone(planned, tmp_path):
 
 def test_overwrite_that_was_killed_leaves_nothing_that_seems_done(planned, tmp_path, monkeypatch):
     """Killed between any two of its removals: the same command without the flag makes the whole dataset."""
-    import gpupipe.launch
+    import gpupipe.planning
     from gpupipe.sinks import files, samples
 
     class Killed(BaseException):
@@ -258,10 +258,10 @@ def test_overwrite_that_was_killed_leaves_nothing_that_seems_done(planned, tmp_p
                 raise Killed
             real(path)
 
-        monkeypatch.setattr(gpupipe.launch, "remove_tree", remove)
+        monkeypatch.setattr(gpupipe.planning, "remove_tree", remove)
         monkeypatch.setattr(samples, "remove_tree", remove)
         try:
-            gpupipe.launch._remove_output(job, out)
+            gpupipe.planning.remove_output(job, out)
         except Killed:
             pass
         else:

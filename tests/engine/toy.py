@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from gpupipe.errors import InputError, OutputError
-from gpupipe.job import Completion, ItemLoop, fingerprint
+from gpupipe.job import Completion, ItemLoop
 from gpupipe.memory import RowSpec
 from gpupipe.sinks.base import Sample
 from gpupipe.sinks.files import publish
@@ -55,14 +55,8 @@ class ToyJob:
     def blob_name(self, ordinal, item):
         return f"{ordinal:06d}" if self.format == "webdataset" else f"sample_{ordinal:06d}_{item}"
 
-    def fingerprint(self, item):
-        return fingerprint(self._mark(item))
-
-    def _mark(self, item):
+    def input_file(self, item):
         return Path(self.marks, f"input-{item}")
-
-    def patience_seconds(self, item):
-        return 60.0
 
     def rows(self):
         return [RowSpec("payload", (64,), "|u1"), RowSpec("pair", (2,), "<i8"), RowSpec("valid", (), "|b1")]
@@ -76,7 +70,6 @@ class ToyJob:
 
     def _process(self, work, stages):
         word = work.item
-        work.fingerprint = self.fingerprint(word)
         if self.marks:
             with Path(self.marks, "tries").open("a") as tries:
                 tries.write(f"{work.ordinal}\n")

@@ -1,0 +1,148 @@
+"""From a job to its plan: the frozen one where there is one, a new one else; and the way back, ``--overwrite``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from stat import S_ISREG
+from types import NoneType
+from typing import Any
+
+from gpupipe import ownership
+from gpupipe import plan as plans
+from gpupipe.errors import UsageError
+from gpupipe.job import Job
+from gpupipe.plan import BOOKKEEPING, Plan, PlanWriter
+from gpupipe.progress import Reporter
+from gpupipe.sinks.base import Place
+from gpupipe.sinks.files import output_errors, remove_tree, sync_folder
+
+_KINDS = {NoneType: (int, str, NoneType), float: (int, float)}  # what else JSON may hold for an option's usual value
+
+
+def check_output(output: Path) -> None:
+    """Make the output folder; raises :class:`UsageError` where that or writing in it cannot be."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{output}: cannot be made ({error.strerror}). Choose another output folder.") from error
+    if not os.access(output, os.W_OK | os.X_OK):
+        raise UsageError(f"{output}: not writable for this user. Choose another output folder.")
+
+
+def source_facts(path: Path) -> dict[str, Any]:
+    """Path, size and time of the file the items are planned from; raises :class:`UsageError` where it is not there."""
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise UsageError(f"{path}: no such file ({error.strerror})") from error
+    if not S_ISREG(stat.st_mode):
+        raise UsageError(f"{path}: no such file (it is something else)")
+    return {"path": str(path.absolute()), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+
+
+def load_or_make_plan(job: Job, output: Path, overwrite: bool, source: dict[str, Any], reporter: Reporter) -> Plan:
+    """The frozen plan, if it is of the same configuration and inputs; a new one where there is none."""
+    bookkeeping = output / BOOKKEEPING
+    if not plans.exists(bookkeeping):
+        place = Place(output, bookkeeping, bookkeeping, 0, job.shard_size)
+        if not overwrite and (there := job.sink(place).foreign()):
+            raise UsageError(
+                f"{output}: holds {there}, which no run of gpupipe recorded. "
+                "Choose another output folder, or --overwrite."
+            )
+        writer = write_plan(job, bookkeeping, source)
+        try:
+            return writer.publish()
+        except BaseException:
+            writer.discard()
+            raise
+    plan = Plan(bookkeeping / "plan")
+    lines = plans.differences(plan, job.name, job.options())
+    if not lines and plan.source != source:
+        writer = write_plan(job, bookkeeping, source)
+        if writer.items_hash != plan.items_hash:
+            lines.append(
+                f"items: {plan.count} from {plan.source['path']} there, "
+                f"{writer.count} others from {source['path']} asked"
+            )
+        writer.discard()
+    if lines:
+        plan.close()
+        raise UsageError(
+            f"{output}: made with another configuration. Use another output folder, or --overwrite.\n  "
+            + "\n  ".join(lines)
+        )
+    for key, value in job.inputs().items():
+        if plan.inputs.get(key) != value:
+            reporter.notice(f"{key} is {value} now; the plan was made with {plan.inputs.get(key)}")
+    return plan
+
+
+def job_of(kind: Callable[..., Job], plan: Plan) -> Job:
+    """The job that made a plan, from what the plan says of it, which is data of others and may be anything.
+
+    Raises
+    ------
+    UsageError
+        The plan's words are not those of the job, or of another type.
+    """
+    words = {**plan.options, **plan.inputs}
+    try:
+        job = kind(**words)
+        plain = kind()
+    except TypeError as error:
+        raise UsageError(_another(plan, str(error))) from error
+    for name, value in words.items():
+        usual = getattr(plain, name)
+        if not isinstance(value, _KINDS.get(type(usual), type(usual))):
+            raise UsageError(_another(plan, f"{name} is {value!r}"))
+    return job
+
+
+def _another(plan: Plan, what: str) -> str:
+    return (
+        f"{plan.folder}: planned by another version ({what}). "
+        "Use the gpupipe that made it, or remove the output folder yourself."
+    )
+
+
+def write_plan(job: Job, bookkeeping: Path, source: dict[str, Any]) -> PlanWriter:
+    """Every item, written beside the plan's place and not yet moved there."""
+    writer = PlanWriter(bookkeeping, job.name, job.options(), job.inputs(), source)
+    try:
+        job.write_items(writer)
+    except BaseException:
+        writer.discard()
+        raise
+    return writer
+
+
+def remove_output(job: Job, output: Path) -> None:
+    """Remove what the plan on disk says was made here, and the bookkeeping; nothing else.
+
+    A kill at any moment leaves either an output that is as it was or one that is known to be unfinished: the ledgers
+    go first, the plan, which says what there is to remove, goes last.
+    """
+    bookkeeping = output / BOOKKEEPING
+    with ownership.alone(bookkeeping), closing(Plan(bookkeeping / "plan")) as plan:
+        if plan.job != job.name:
+            raise UsageError(f"{output}: made by the job {plan.job}. Remove the folder yourself, or choose another.")
+        made = job_of(type(job), plan)
+        for shard in bookkeeping.glob("shard-*"):
+            for path in [*shard.glob("ledger.db*"), shard / "complete"]:
+                remove_tree(path)
+            sync_folder(shard)
+        place = Place(output, bookkeeping, bookkeeping, plan.count, made.shard_size)
+        names = (made.blob_name(ordinal, item) for ordinal, item in enumerate(plan.items()))
+        made.sink(place).remove(name for name in names if name is not None)
+        for name in [*made.remains(), "failed.jsonl"]:
+            remove_tree(output / name)
+        with output_errors(bookkeeping):
+            for path in [*bookkeeping.iterdir(), *bookkeeping.glob("shard-*/*")]:
+                # A lock may be held by a run that is just starting: its file stays.
+                if path.name not in ownership.LOCKS and path.name != "plan" and not path.name.startswith("shard-"):
+                    remove_tree(path)
+        remove_tree(bookkeeping / "plan")
