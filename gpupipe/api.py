@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from operator import index
 from pathlib import Path
@@ -16,9 +16,10 @@ from typing import Any
 from gpupipe import launch
 from gpupipe.decode import BACKENDS
 from gpupipe.errors import UsageError
-from gpupipe.job import Job
+from gpupipe.fingerprint import Kind
 from gpupipe.jobs.clips import ClipsJob
 from gpupipe.launch import INTERRUPTED, Run
+from gpupipe.progress import Reporter
 from gpupipe.report import final
 from gpupipe.report.live import Display, Lines, Quiet
 from gpupipe.sinks import pickles
@@ -54,7 +55,10 @@ def clips(
     overwrite: bool = False,
     continue_on_error: bool = False,
     fail_fast: bool = False,
+    max_failure_rate: float | None = launch.MAX_FAILURE_RATE,
     item_timeout: float | None = None,
+    memory_per_worker: int | None = None,
+    fingerprint: Kind = "stat",
     checkpoint_file: StrPath | None = None,
     progress: bool = False,
 ) -> Summary:
@@ -109,8 +113,14 @@ def clips(
         ``Summary.exit_code`` is 0 though items failed; changes nothing else.
     fail_fast : bool
         Stop at the first failed item.
+    max_failure_rate : float, optional
+        Share of failed items that stops the run once 100 are worked; None, or ``continue_on_error``, for no bound.
     item_timeout : float, optional
-        Seconds after which an item at work counts as hanging; default the job's own judgement.
+        Seconds after which an item at work counts as hanging; default by the size of its file.
+    memory_per_worker : int, optional
+        Bytes of private memory a worker may have; default no bound.
+    fingerprint : str
+        How a changed input is known on a later run: ``"stat"`` (size and time) or ``"content"``.
     checkpoint_file : path, optional
         Exported for monitoring scripts.
     progress : bool
@@ -167,10 +177,13 @@ def clips(
         overwrite=overwrite,
         fail_fast=fail_fast,
         continue_on_error=continue_on_error,
+        max_failure_rate=max_failure_rate,
         item_timeout=item_timeout,
+        memory_per_worker=None if memory_per_worker is None else index(memory_per_worker),
+        fingerprint=fingerprint,
         checkpoint_file=None if checkpoint_file is None else Path(checkpoint_file),
     )
-    return _unless_interrupted(run_shown(job, run, "clips", progress))
+    return _unless_interrupted(run_shown(lambda reporter: launch.run(job, run, reporter), "clips", progress))
 
 
 def status(output_dir: StrPath) -> dict[str, Any]:
@@ -214,13 +227,15 @@ def load_pickle(path: StrPath) -> Any:
         return pickles.load(file)
 
 
-def run_shown(job: Job, run: Run, unit: str, progress: bool = True, notices: Iterable[str] = ()) -> Summary:
-    """Run a job under the display that fits stderr, or under none; commands and functions alike.
+def run_shown(
+    work: Callable[[Reporter], Summary], unit: str, progress: bool = True, notices: Iterable[str] = ()
+) -> Summary:
+    """Work under the display that fits stderr, or under none; commands and functions alike.
 
     Parameters
     ----------
-    job, run
-        See :func:`gpupipe.launch.run`, also for what is raised.
+    work : callable
+        :func:`gpupipe.launch.run` or the like, but for the reporter.
     unit : str
         What the job calls its items.
     progress : bool
@@ -243,7 +258,7 @@ def run_shown(job: Job, run: Run, unit: str, progress: bool = True, notices: Ite
     with reporter:
         for text in notices:
             reporter.notice(text)
-        summary = launch.run(job, run, reporter)
+        summary = work(reporter)
     return replace(summary, notices=reporter.notices)
 
 

@@ -34,6 +34,7 @@ from gpupipe.summary import EXIT_DONE, EXIT_FAILED_ITEMS, EXIT_INTERRUPTED, Summ
 from gpupipe.supervisor import Supervisor
 
 INTERRUPTED = "interrupted"
+MAX_FAILURE_RATE = 0.5
 MIN_MEMORY = 256 << 20
 RECYCLE_SECONDS = 3600.0  # a new worker costs half a second
 _CHECKPOINT_SECONDS = 5.0
@@ -77,7 +78,7 @@ class Run:
     fail_fast: bool = False
     continue_on_error: bool = False
     item_timeout: float | None = None
-    max_failure_rate: float | None = 0.5
+    max_failure_rate: float | None = MAX_FAILURE_RATE
     memory_per_worker: int | None = None
     fingerprint: Kind = "stat"
     checkpoint_file: Path | None = None

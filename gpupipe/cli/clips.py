@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from gpupipe.cli.run import add_run_flags, run_and_report, run_from
+from gpupipe import launch
+from gpupipe.cli.run import add_job_flags, run_and_report, run_from
 from gpupipe.errors import UsageError
 
 
@@ -44,7 +45,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--shard-size", type=int, default=256, metavar="N", help="items an output shard (default: %(default)s)"
     )
-    add_run_flags(parser)
+    add_job_flags(parser)
     parser.set_defaults(run=_run)
 
 
@@ -75,7 +76,7 @@ def _run(arguments: argparse.Namespace) -> int:
         backend=arguments.backend,
     )
     run, notices = run_from(arguments, arguments.output_dir.absolute())
-    return run_and_report(job, run, notices, arguments, unit="clips")
+    return run_and_report(lambda reporter: launch.run(job, run, reporter), notices, arguments, unit="clips")
 
 
 def _absolute(path: str | None) -> Any:

@@ -4,39 +4,64 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import tomllib
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from gpupipe.api import run_shown
 from gpupipe.cli.say import say
 from gpupipe.errors import UsageError
-from gpupipe.job import Job
-from gpupipe.launch import Run
+from gpupipe.fingerprint import KINDS
+from gpupipe.launch import MAX_FAILURE_RATE, Run
 from gpupipe.machine import usable_cores
+from gpupipe.progress import Reporter
 from gpupipe.report.final import final_text
+from gpupipe.summary import Summary
 
 SETTINGS = Path("gpupipe.toml")
 
 
-def add_run_flags(parser: argparse.ArgumentParser) -> None:
+def add_job_flags(parser: argparse.ArgumentParser) -> None:
     """Flags that say how a job is run, the same for every job."""
-    group = parser.add_argument_group("the run (changes no byte of the output)")
-    group.add_argument("--num-workers", type=int, metavar="N", help="worker processes (default: one a usable core)")
-    group.add_argument("--shard", type=int, default=0, metavar="I", help="this run's part, from 0")
-    group.add_argument("--total-shards", type=int, default=1, metavar="N", help="parts that share the output")
+    group = add_run_flags(parser)
     group.add_argument("--overwrite", action="store_true", help="remove what an earlier run made, start anew")
     group.add_argument("--resume", action="store_true", help="accepted; the same command always continues")
-    group.add_argument("--continue-on-error", action="store_true", help="exit 0 though items failed")
-    group.add_argument("--fail-fast", action="store_true", help="stop at the first failed item")
-    group.add_argument("--item-timeout", type=float, metavar="S", help="an item at work for longer hangs")
-    group.add_argument("--checkpoint-file", type=Path, metavar="F", help="export processed_indices and timestamp")
     group.add_argument("--backend", choices=("auto", "ffmpeg"), default="auto", help="decoder")
     group.add_argument("--gpu-ids", nargs="+", metavar="G", help="one process a GPU named; repeats are weights")
     group.add_argument("--num-nodes", type=int, metavar="N", help="accepted; see the README on clusters")
     group.add_argument("--batch-size", type=int, metavar="N", help="accepted; for GPU backends")
+    parser.set_defaults(max_failure_rate=MAX_FAILURE_RATE)
+
+
+def add_run_flags(parser: argparse.ArgumentParser) -> Any:
+    """Flags of every command that works items; returns their group."""
+    group = parser.add_argument_group("the run (changes no byte of the output)")
+    group.add_argument("--num-workers", type=int, metavar="N", help="worker processes (default: one a usable core)")
+    group.add_argument("--shard", type=int, default=0, metavar="I", help="this run's part, from 0")
+    group.add_argument("--total-shards", type=int, default=1, metavar="N", help="parts that share the output")
+    group.add_argument("--continue-on-error", action="store_true", help="exit 0 though items failed")
+    group.add_argument("--fail-fast", action="store_true", help="stop at the first failed item")
+    group.add_argument(
+        "--max-failure-rate", type=float, metavar="R", help="stop when more items fail, judged after 100"
+    )
+    group.add_argument("--item-timeout", type=float, metavar="S", help="an item at work for longer hangs")
+    group.add_argument("--memory-per-worker", type=nbytes, metavar="BYTES", help="bound, such as 2G (default: none)")
+    group.add_argument("--fingerprint", choices=KINDS, default="stat", help="how a changed input is known")
+    group.add_argument("--checkpoint-file", type=Path, metavar="F", help="export processed_indices and timestamp")
     group.add_argument("--quiet", action="store_true", help="print nothing but errors")
     group.add_argument("--json", action="store_true", help="print the summary as one JSON object")
+    return group
+
+
+def nbytes(text: str) -> int:
+    """``"512M"``, ``"2G"``, ``"1.5GiB"``, ``"2000000000"``: bytes, in powers of 1024."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a size such as 2G or 512M")
+    return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
 
 
 def read_settings(parser: argparse.ArgumentParser, job: str) -> None:
@@ -96,23 +121,31 @@ def run_from(arguments: argparse.Namespace, output: Path) -> tuple[Run, list[str
         notices.append(
             f"--num-nodes {arguments.num_nodes}: this run uses this machine alone; share the output with --shard"
         )
-    run = Run(
+    return replace(run_asked(arguments, output), workers=workers, overwrite=arguments.overwrite), notices
+
+
+def run_asked(arguments: argparse.Namespace, output: Path) -> Run:
+    """The run that the flags of :func:`add_run_flags` ask for."""
+    return Run(
         output=output,
-        workers=workers,
+        workers=arguments.num_workers,
         shard=arguments.shard,
         total_shards=arguments.total_shards,
-        overwrite=arguments.overwrite,
         fail_fast=arguments.fail_fast,
         continue_on_error=arguments.continue_on_error,
+        max_failure_rate=arguments.max_failure_rate,
         item_timeout=arguments.item_timeout,
+        memory_per_worker=arguments.memory_per_worker,
+        fingerprint=arguments.fingerprint,
         checkpoint_file=arguments.checkpoint_file,
     )
-    return run, notices
 
 
-def run_and_report(job: Job, run: Run, notices: list[str], arguments: argparse.Namespace, unit: str) -> int:
-    """Run the job under the display that fits, print the closing words, return the exit code."""
-    summary = run_shown(job, run, unit, progress=not arguments.quiet, notices=notices)
+def run_and_report(
+    work: Callable[[Reporter], Summary], notices: Iterable[str], arguments: argparse.Namespace, unit: str
+) -> int:
+    """Do the work under the display that fits, print the closing words, return the exit code."""
+    summary = run_shown(work, unit, progress=not arguments.quiet, notices=notices)
     if arguments.json:
         say(json.dumps(summary.to_json()))
     elif not arguments.quiet:
