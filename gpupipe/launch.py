@@ -83,6 +83,11 @@ class Run:
     fingerprint: Kind = "stat"
     checkpoint_file: Path | None = None
 
+    def workers_that_fit(self) -> int:
+        """As many as are asked for, and as fit into memory."""
+        workers, each = self.workers or usable_cores(), self.memory_per_worker
+        return workers if each is None else min(workers, max(1, memory_bytes() // each))
+
     def check(self) -> None:
         """Raise :class:`UsageError` for values that cannot be."""
         if not 0 <= self.shard < self.total_shards:
@@ -206,14 +211,11 @@ class _Session:
         return self._end(supervisor, workers)
 
     def _workers(self) -> int:
-        """As many as are asked for, and as fit into memory."""
-        workers, each = self._how.workers or usable_cores(), self._how.memory_per_worker
-        fit = workers if each is None else max(1, memory_bytes() // each)
+        workers, fit = self._how.workers or usable_cores(), self._how.workers_that_fit()
         if fit < workers:
-            self._reporter.notice(
-                f"{workers} workers of {_gib(each or 0)} do not fit into {_gib(memory_bytes())}: {fit} run"
-            )
-        return min(workers, fit)
+            each = _gib(self._how.memory_per_worker or 0)
+            self._reporter.notice(f"{workers} workers of {each} do not fit into {_gib(memory_bytes())}: {fit} run")
+        return fit
 
     @contextmanager
     def _all_ledgers(self) -> Iterator[Ledgers]:

@@ -29,6 +29,7 @@ from gpupipe.errors import OutputError, UsageError
 
 PENDING, DONE, FAILED = 0, 1, 2
 STATES = ("pending", "done", "failed")
+_PAGE_ROWS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,10 +249,18 @@ class Ledger:
             yield Outcome(*row)
 
     def fingerprints(self) -> Iterator[tuple[int, int, str, int]]:
-        """Ordinal, state, fingerprint and epoch of every row that is not pending, by ordinal."""
-        return self._db.execute(
-            "select ordinal, state, fingerprint, epoch from items where state != 0 order by ordinal"
+        """Ordinal, state, fingerprint and epoch of every row that is not pending, by ordinal.
+
+        Page by page: who looks at an input file for every row would else keep the writer of a running job waiting.
+        """
+        last = -1
+        query = (
+            "select ordinal, state, fingerprint, epoch from items where state != 0 and ordinal > ? "
+            f"order by ordinal limit {_PAGE_ROWS}"
         )
+        while rows := self._db.execute(query, (last,)).fetchall():
+            yield from rows
+            last = rows[-1][0]
 
     def close(self) -> None:
         """Close the database."""

@@ -65,8 +65,8 @@ class Member:
     since: float = field(default_factory=time.monotonic)
 
     @classmethod
-    def spawn(cls, number: int, setup: dict[str, Any], folder: Path) -> Member:
-        """Start a worker and tell it what it is to do; its log goes to `folder`."""
+    def spawn(cls, number: int, setup: dict[str, Any], folder: Path, module: str = "gpupipe.worker") -> Member:
+        """Start a worker (`module`: its program) and tell it what it is to do; its log goes to `folder`."""
         ours, theirs = socket.socketpair()
         pulse = Pulse()
         log = folder / f"worker-{number}.log"
@@ -79,7 +79,7 @@ class Member:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         with log.open("wb") as errors:
             process = subprocess.Popen(
-                [sys.executable, "-m", "gpupipe.worker", str(theirs.fileno()), str(pulse.fd), str(os.getpid())],
+                [sys.executable, "-m", module, str(theirs.fileno()), str(pulse.fd), str(os.getpid())],
                 pass_fds=(theirs.fileno(), pulse.fd),
                 stdin=subprocess.DEVNULL,
                 stdout=errors,

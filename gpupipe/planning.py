@@ -43,26 +43,55 @@ def source_facts(path: Path) -> dict[str, Any]:
     return {"path": str(path.absolute()), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
 
 
+def check_place(output: Path) -> Path:
+    """The output folder, or the nearest folder above it that exists; raises :class:`UsageError` as a run would."""
+    place = output
+    while not os.path.lexists(place):
+        place = place.parent
+    if not place.is_dir():
+        raise UsageError(f"{output}: cannot be made ({place} is no folder). Choose another output folder.")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise UsageError(f"{place}: not writable for this user. Choose another output folder.")
+    return place
+
+
 def load_or_make_plan(job: Job, output: Path, overwrite: bool, source: dict[str, Any], reporter: Reporter) -> Plan:
     """The frozen plan, if it is of the same configuration and inputs; a new one where there is none."""
     bookkeeping = output / BOOKKEEPING
     if not plans.exists(bookkeeping):
-        place = Place(output, bookkeeping, bookkeeping, 0, job.shard_size)
-        if not overwrite and (there := job.sink(place).foreign()):
-            raise UsageError(
-                f"{output}: holds {there}, which no run of gpupipe recorded. "
-                "Choose another output folder, or --overwrite."
-            )
-        writer = write_plan(job, bookkeeping, source)
-        try:
-            return writer.publish()
-        except BaseException:
-            writer.discard()
-            raise
-    plan = Plan(bookkeeping / "plan")
+        if not overwrite:
+            refuse_foreign(job, output, bookkeeping)
+        return make_plan(job, bookkeeping, source)
+    return load_plan(job, output, source, bookkeeping, reporter)
+
+
+def refuse_foreign(job: Job, output: Path, scratch: Path) -> None:
+    """Raise :class:`UsageError` where another program's output of this format lies; what a sink makes: in `scratch`."""
+    if there := job.sink(Place(output, scratch, scratch, 0, job.shard_size)).foreign():
+        raise UsageError(
+            f"{output}: holds {there}, which no run of gpupipe recorded. Choose another output folder, or --overwrite."
+        )
+
+
+def make_plan(job: Job, bookkeeping: Path, source: dict[str, Any]) -> Plan:
+    """A new plan, frozen in its place."""
+    writer = write_plan(job, bookkeeping, source)
+    try:
+        return writer.publish()
+    except BaseException:
+        writer.discard()
+        raise
+
+
+def load_plan(job: Job, output: Path, source: dict[str, Any], scratch: Path, reporter: Reporter) -> Plan:
+    """The frozen plan of an output; raises :class:`UsageError` where it is of another configuration or other inputs.
+
+    Where the items must be compared they are written to `scratch`.
+    """
+    plan = Plan(output / BOOKKEEPING / "plan")
     lines = plans.differences(plan, job.name, job.options())
     if not lines and plan.source != source:
-        writer = write_plan(job, bookkeeping, source)
+        writer = write_plan(job, scratch, source)
         if writer.items_hash != plan.items_hash:
             lines.append(
                 f"items: {plan.count} from {plan.source['path']} there, "

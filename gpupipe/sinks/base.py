@@ -117,6 +117,8 @@ class Sink(Protocol):
     """One output format."""
 
     kind: Literal["rows", "blobs"]
+    composes: bool
+    """True where an output shard is made of its items' blobs once they are complete: both are there for a moment."""
 
     def commit(self, ordinal: int, sample: Sample, checksum: Checksum) -> None:
         """Put the item into its place; `checksum` sees every byte before it is written."""
@@ -135,6 +137,9 @@ class Sink(Protocol):
 
     def published(self, shard: int) -> bool:
         """True where :meth:`publish` has nothing left to do."""
+
+    def overhead(self, shard: int) -> int:
+        """Bytes of a published output shard beside those of its items."""
 
     def verify(self, shard: int, expected: Sequence[Expected]) -> Iterator[Fault]:
         """Read back what lies in the places of an output shard's items; `expected`: those with an outcome."""

@@ -39,6 +39,7 @@ class NpySink:
     """Writes rows to shards. One instance a process; not thread-safe."""
 
     kind: Literal["rows", "blobs"] = "rows"
+    composes = False
 
     def __init__(self, place: Place, specs: Sequence[RowSpec]) -> None:
         self._place, self._specs = place, specs
@@ -114,6 +115,10 @@ class NpySink:
     def published(self, shard: int) -> bool:
         """True where every file of the shard has its final name."""
         return all(self._path(spec, shard).exists() for spec in self._specs)
+
+    def overhead(self, shard: int) -> int:
+        """The headers."""
+        return sum(len(self._header(spec, shard)) for spec in self._specs)
 
     def verify(self, shard: int, expected: Sequence[Expected]) -> Iterator[Fault]:
         """Headers, lengths, the rows of done items, and that those of failed ones are zero."""

@@ -20,6 +20,7 @@ class SamplesSink:
     """Writes one folder an item. One instance a process."""
 
     kind: Literal["rows", "blobs"] = "blobs"
+    composes = False
 
     def __init__(self, place: Place) -> None:
         self._place = place
@@ -64,6 +65,10 @@ class SamplesSink:
     def published(self, shard: int) -> bool:
         """Always: see :meth:`publish`."""
         return True
+
+    def overhead(self, shard: int) -> int:
+        """None: a shard is nothing but its items."""
+        return 0
 
     def verify(self, shard: int, expected: Sequence[Expected]) -> Iterator[Fault]:
         """The files of done items, all of them and no others, and that failed ones have none."""

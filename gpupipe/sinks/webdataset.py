@@ -38,6 +38,7 @@ class WebDatasetSink:
     """Writes tar segments, then composes them into shards. One instance a process."""
 
     kind: Literal["rows", "blobs"] = "blobs"
+    composes = True
 
     def __init__(self, place: Place) -> None:
         self._place = place
@@ -133,6 +134,10 @@ class WebDatasetSink:
             ordinals = (int(path.stem) for path in self._blobs.iterdir() if path.stem.isdigit())
             self._left_over = {ordinal // self._place.shard_size for ordinal in ordinals}
         return self._tar(shard).exists() and shard not in self._left_over
+
+    def overhead(self, shard: int) -> int:
+        """The end of the archive."""
+        return 2 * BLOCK
 
     def verify(self, shard: int, expected: Sequence[Expected]) -> Iterator[Fault]:
         """Every byte of the tar; before there is one, of its items' segments."""
