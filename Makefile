@@ -1,12 +1,15 @@
 # make demo     a virtual environment, the package, a few clips, and `gpupipe clips` on them
 # make test     the same environment with the development tools; linters, types and the whole test suite
 # make lint     ruff and mypy alone
+# make fuzz     the tests of damaged and hostile input, TIMES (50) times as many examples as in `make test`, at random
+# make sanitize the tests of native code under AddressSanitizer and UBSan, in a build of their own (gcc; minutes)
 # make clean    remove what was built; make distclean also removes .venv and demo/
 #
 # PYTHON=python3.12 chooses the interpreter of a new .venv, DIR=folder where the demo goes.
 
 PYTHON ?= python3
 DIR ?= demo
+TIMES ?= 50
 
 PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check -q
@@ -33,7 +36,7 @@ export CHECK
 INSTALL = if [ -e .venv/.installing ]; then $(PYTHON) -m venv --clear .venv && touch .venv/.made; fi; \
 	touch .venv/.installing; $(PIP) install -e $(1); code=$$?; rm .venv/.installing; exit $$code
 
-.PHONY: help demo test lint clean distclean
+.PHONY: help demo test lint fuzz sanitize clean distclean
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
@@ -47,6 +50,26 @@ lint: .venv/.gpupipe-dev
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+
+fuzz: .venv/.gpupipe-dev
+	GPUPIPE_FUZZ=$(TIMES) $(PY) -m pytest --timeout 3600 tests/test_fuzz.py tests/test_security.py
+
+# The whole package is built into a folder of its own, which goes before the installed one. libstdc++ is loaded early
+# for the sanitizer to find its functions. Leaks are not looked for: Python and its packages keep what they have to the
+# end, by the thousand. The compiler of the test for CUDA does not run with a sanitizer in it.
+SANITIZED := build/sanitize
+FAULTS := -fsanitize=address,undefined -fno-sanitize-recover=all
+WATCHED := $(FAULTS) -g -fno-omit-frame-pointer -UNDEBUG -D_GLIBCXX_ASSERTIONS
+sanitize: .venv/.gpupipe-dev
+	rm -rf $(SANITIZED)
+	CC=gcc CXX=g++ LDFLAGS="$(FAULTS)" CFLAGS="$(WATCHED)" CXXFLAGS="$(WATCHED)" $(PY) setup.py -q build \
+		--build-base $(SANITIZED) --build-lib $(SANITIZED)/lib
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" \
+		ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=1:allocator_may_return_null=1:max_allocation_size_mb=2048 \
+		UBSAN_OPTIONS=print_stacktrace=1 \
+		PYTHONMALLOC=malloc PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(SANITIZED)/lib \
+		$(PY) -m pytest --capture sys -k "not cuda" tests/sanitize/corpus.py tests/test_plane.py tests/test_transform.py \
+		tests/test_fuzz.py tests/decode
 
 # A Python change needs no new installation (it is editable); a change of the sources below builds the extension anew.
 .venv/.gpupipe: $(SOURCES) | .venv/.made

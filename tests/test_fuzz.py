@@ -400,8 +400,8 @@ NAMES = [b"cos\nsystem\n", b"cbuiltins\neval\n", b"cnumpy\nndarray\n", b"cnumpy\
          b"cnumpy\nfloat32\n", b"cbuiltins\nbytes\n", b"cgpupipe.sinks.pickles\n_Name\n", b"ccopyreg\n_reconstructor\n",
          b"cbuiltins\ngetattr\n", b"cbuiltins\ncomplex\n"]  # fmt: skip
 PARTS = [b"K\1", b"J\xff\xff\xff\xff", b"M\xff\xff", b"\x8c\2u1", b"\x8c\3<i8", b"\x8c\2|O", b"C\2ab", b"X\1\0\0\0a",
-         b"N", b"(", b")", b"]", b"}", b"\x8f", b"t", b"\x85", b"\x86", b"\x87", b"R", b"b", b"\x81", b"\x92", b"s", b"u",
-         b"a", b"e", b"\x90", b"\x91", b"0", b"1", b"2", b"q\0", b"h\0", b"\x94", b"r\xff\xff\xff\x0f", b"\x80\5",
+         b"N", b"(", b")", b"]", b"}", b"\x8f", b"t", b"\x85", b"\x86", b"\x87", b"R", b"b", b"\x81", b"\x92", b"s",
+         b"u", b"a", b"e", b"\x90", b"\x91", b"0", b"1", b"2", b"q\0", b"h\0", b"\x94", b"r\xff\xff\xff\x0f", b"\x80\5",
          b"\x89", b"\x88", b"G" + bytes(8), b"I99\n", b"L9L\n", b"P1\n", b"Q", b"\x82\1", b"i", b"o", b"\x97", b"\x98",
          b"\x93", b"\x95" + bytes(8), b"\x8e\xff\xff\xff\xff\xff\xff\xff\x7f", b"."]  # fmt: skip
 soup = st.lists(st.one_of(st.sampled_from(NAMES), st.sampled_from(PARTS), st.sampled_from(PARTS)), max_size=40)
