@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gpupipe.api import clips, load_pickle, status
+    from gpupipe.api import clips, load_pickle, retry, status, verify
     from gpupipe.errors import (
         CorruptError,
         DecodeError,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from gpupipe.summary import Summary
     from gpupipe.types import StreamInfo
+    from gpupipe.verification import Verdict
     from gpupipe.video import Frame, FrameBatch, Video, open_video
 
 __version__ = "0.1.0"
@@ -51,18 +52,22 @@ __all__ = [
     "TruncatedError",
     "UnsupportedError",
     "UsageError",
+    "Verdict",
     "Video",
     "__version__",
     "clips",
     "load_pickle",
     "open_video",
+    "retry",
     "status",
+    "verify",
 ]
 
 _HOMES = {
-    "api": ("clips", "load_pickle", "status"),
+    "api": ("clips", "load_pickle", "retry", "status", "verify"),
     "summary": ("Summary",),
     "types": ("StreamInfo",),
+    "verification": ("Verdict",),
     "video": ("Frame", "FrameBatch", "Video", "open_video"),
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}

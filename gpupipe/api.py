@@ -8,24 +8,30 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import replace
 from operator import index
 from pathlib import Path
 from typing import Any
 
-from gpupipe import launch
+from gpupipe import jobs, launch, planning, verification
+from gpupipe import plan as plans
 from gpupipe.decode import BACKENDS
 from gpupipe.errors import UsageError
 from gpupipe.fingerprint import Kind
+from gpupipe.job import Job
 from gpupipe.jobs.clips import ClipsJob
 from gpupipe.launch import INTERRUPTED, Run
+from gpupipe.plan import BOOKKEEPING, Plan
 from gpupipe.progress import Reporter
+from gpupipe.redo import Choice
 from gpupipe.report import final
 from gpupipe.report.live import Display, Lines, Quiet
 from gpupipe.sinks import pickles
 from gpupipe.sinks.base import SHARD_SIZE
 from gpupipe.summary import Summary
 from gpupipe.types import Size
+from gpupipe.verification import Verdict
 
 StrPath = str | os.PathLike[str]
 
@@ -201,6 +207,103 @@ def status(output_dir: StrPath) -> dict[str, Any]:
         No output of gpupipe is there.
     """
     return final.status(Path(output_dir))
+
+
+def verify(
+    output_dir: StrPath,
+    *,
+    deep: int = 0,
+    seed: int = 0,
+    repair: bool = False,
+    tell: Callable[[str], None] | None = None,
+) -> Verdict:
+    """Compare an output with its ledger: ``gpupipe verify``.
+
+    Every byte is read back; missing, altered and added files are found. Reads only, unless it is to repair.
+
+    Parameters
+    ----------
+    output_dir : path
+        As it was given to the job.
+    deep : int
+        So many done items are also made again from their inputs and compared.
+    seed : int
+        Of their choice.
+    repair : bool
+        Have the damaged items done again by the next run, or by :func:`retry`.
+    tell : callable, optional
+        Called with each fault, a line of text, as it is found.
+
+    Returns
+    -------
+    Verdict
+        ``faults`` is empty where all is as it was written.
+
+    Raises
+    ------
+    UsageError
+        No output of gpupipe is there, or its plan cannot be read.
+    LockedError
+        A run is at work on it.
+    """
+    out = Path(output_dir)
+    return verification.verify(job_at(out), out, index(deep), seed, repair, tell)
+
+
+def retry(
+    output_dir: StrPath,
+    *,
+    reasons: Iterable[str] = (),
+    ids: Iterable[str | int] = (),
+    num_workers: int | None = None,
+    item_timeout: float | None = None,
+    memory_per_worker: int | None = None,
+    progress: bool = False,
+) -> Summary:
+    """Try failed items of an output again, in their places, and whatever is pending: ``gpupipe retry``.
+
+    Parameters
+    ----------
+    output_dir : path
+        As it was given to the job.
+    reasons : iterable of str
+        Only failures of these types, as in ``failed.jsonl``; default all.
+    ids : iterable of str or int
+        Only these ids or ordinals; default all.
+    num_workers, item_timeout, memory_per_worker, progress
+        See :func:`clips`.
+
+    Returns
+    -------
+    Summary
+
+    Raises
+    ------
+    UsageError
+        No output of gpupipe is there, no failed item has that reason or id, or the inputs are not where they were.
+    LockedError, OutputError, StoppedError
+        See :func:`clips`.
+    """
+    out = Path(output_dir).absolute()
+    job, choice = job_at(out), Choice(frozenset(reasons), frozenset(map(str, ids)))
+    run = Run(
+        output=out,
+        workers=num_workers,
+        item_timeout=item_timeout,
+        memory_per_worker=None if memory_per_worker is None else index(memory_per_worker),
+        max_failure_rate=None,
+    )
+    shown = run_shown(lambda reporter: launch.retry(job, run, choice, reporter), "items", progress)
+    return _unless_interrupted(shown)
+
+
+def job_at(out: Path) -> Job:
+    """The job that an output was planned by; raises :class:`UsageError` where there is none."""
+    bookkeeping = out / BOOKKEEPING
+    if not plans.exists(bookkeeping):
+        raise UsageError(f"{out}: no output of gpupipe here (no plan in {BOOKKEEPING})")
+    with closing(Plan(bookkeeping / "plan")) as plan:
+        return planning.job_of(jobs.kind(plan.job), plan)
 
 
 def load_pickle(path: StrPath) -> Any:

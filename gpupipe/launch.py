@@ -28,8 +28,9 @@ from gpupipe.ownership import Ownership
 from gpupipe.plan import BOOKKEEPING, Plan
 from gpupipe.progress import Reporter, Snapshot
 from gpupipe.redo import Choice
+from gpupipe.remains import FAILURES, Remains
 from gpupipe.sinks.base import Place, Sink
-from gpupipe.sinks.files import publish, remove_tree
+from gpupipe.sinks.files import publish
 from gpupipe.summary import EXIT_DONE, EXIT_FAILED_ITEMS, EXIT_INTERRUPTED, Summary, bottleneck
 from gpupipe.supervisor import Supervisor
 
@@ -188,14 +189,13 @@ class _Session:
                 f"no item belongs to run shard {self._how.shard}: {self._place.shards} output shards for "
                 f"{self._how.total_shards} run shards; a smaller shard size spreads the items"
             )
-        remains = [self._place.out / name for name in self._job.remains()]
+        remains = Remains(self._place.out)
         pending = bool((self._states[self._owned] == PENDING).any())
         if pending:
             self._claim.unmark()
-            for path in remains:  # they speak of a whole dataset, which this is not for now
-                remove_tree(path)
+            remains.remove(self._job.remains())
         self._finished_before = (
-            not pending and self._claim.all_complete(self._plan.hash) and all(path.exists() for path in remains)
+            not pending and self._claim.all_complete(self._plan.hash) and remains.standing(self._job.remains())
         )
         workers = self._workers()
         supervisor = Supervisor(
@@ -300,8 +300,10 @@ class _Session:
             self._job.finish(Dataset(self._place, self._plan, self._outcomes))
         self._export(last=True)
         whole = complete or self._how.total_shards == 1
-        failures = (self._place.out if whole else self._claim.folder) / "failed.jsonl"
+        failures = (self._place.out if whole else self._claim.folder) / FAILURES
         reasons = self._write_failures(failures)
+        if complete and not self._finished_before:
+            Remains(self._place.out).record(self._job.remains())
         if shown.left == 0 and not complete:
             self._reporter.notice(
                 f"run shard {self._how.shard} of {self._how.total_shards} is complete; "

@@ -60,9 +60,10 @@ class Ownership:
         lock = self._open(self.folder / "lock")
         if not _try_lock(lock, fcntl.LOCK_EX, patience=0.5):
             raise LockedError(f"{self.folder}: held by {_holder(lock)}. Wait for that run, or stop it.")
-        lock.truncate(0)
-        lock.write(json.dumps({"host": os.uname().nodename, "pid": os.getpid(), "since": time.time()}))
-        lock.flush()
+        with output_errors(self.folder):
+            lock.truncate(0)
+            lock.write(json.dumps({"host": os.uname().nodename, "pid": os.getpid(), "since": time.time()}))
+            lock.flush()
 
     def _hold_layout(self) -> None:
         # The guard is held for this block only, so that runs starting together agree on the layout.
@@ -70,8 +71,11 @@ class Ownership:
             fcntl.flock(guard, fcntl.LOCK_EX)
             lock = self._open(self.bookkeeping / "lock")
             layout = read_layout(self.bookkeeping)
+            nobody_else = _try_lock(lock, fcntl.LOCK_EX)
+            if nobody_else:
+                self._sweep()
             if layout["total"] != self.total:
-                if not _try_lock(lock, fcntl.LOCK_EX):
+                if not nobody_else:
                     raise LockedError(
                         f"{self.bookkeeping}: a run with --total-shards {layout['total']} is at work, {self.total} "
                         "asked. Use the same number, or wait for it."
@@ -80,6 +84,13 @@ class Ownership:
                 publish(self.bookkeeping / "layout.json", [json.dumps(layout).encode()])
             fcntl.flock(lock, fcntl.LOCK_SH)
             self.epoch: int = layout["epoch"]
+
+    def _sweep(self) -> None:
+        """Drop what killed runs left half-made; it may be of another host, another plan, another number of shards."""
+        shards = [folder for folder in self.bookkeeping.glob("shard-*") if not folder.is_symlink()]
+        for folder in (self.bookkeeping, *shards):
+            for path in [*folder.glob("*.partial"), folder / "staging"]:
+                remove_tree(path)
 
     def _open(self, path: Path) -> IO[str]:
         with output_errors(path):
@@ -94,7 +105,8 @@ class Ownership:
 
     def clear_staging(self) -> None:
         """Drop what a killed run left half-written."""
-        remove_tree(self.staging)
+        for path in [self.staging, *self.folder.glob("*.partial")]:
+            remove_tree(path)
         with output_errors(self.staging):
             self.staging.mkdir()
 
@@ -138,18 +150,22 @@ class Ownership:
 
 @contextmanager
 def alone(bookkeeping: Path) -> Iterator[None]:
-    """Hold the output against every run, for the length of the block.
+    """Hold the output against every run, for the length of the block; one that nobody here may write needs no holding.
 
     Raises
     ------
     LockedError
         A run is at work.
     """
+    if not os.access(bookkeeping, os.W_OK):
+        yield
+        return
     with output_errors(bookkeeping), (bookkeeping / "layout.lock").open("a+") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
         with (bookkeeping / "lock").open("a+") as lock:
             if not _try_lock(lock, fcntl.LOCK_EX):
-                raise LockedError(f"{bookkeeping}: held by {'; '.join(holders(bookkeeping))}. Wait for it, or stop it.")
+                held = "; ".join(holders(bookkeeping)) or "another gpupipe verify"
+                raise LockedError(f"{bookkeeping}: held by {held}. Wait for it, or stop it.")
             yield
 
 

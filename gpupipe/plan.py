@@ -25,10 +25,11 @@ import numpy as np
 import xxhash
 
 from gpupipe.errors import UsageError
-from gpupipe.sinks.files import output_errors, remove_tree, sync_file, sync_folder
+from gpupipe.sinks.files import file_pieces, output_errors, remove_tree, sync_file, sync_folder
 
 VERSION = 2
 BOOKKEEPING = ".gpupipe"
+_ANEW = "Put it back from a copy, or make the dataset anew in another output folder."
 
 
 class Plan:
@@ -57,18 +58,14 @@ class Plan:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        head = json.loads((folder / "plan.json").read_bytes())
-        if head.get("version") != VERSION:
-            raise UsageError(
-                f"{folder}: plan version {head.get('version')!r}, this gpupipe reads {VERSION}. "
-                "Use the gpupipe that made it, or another output folder."
-            )
+        head = _head(folder)
         self.job: str = head["job"]
         self.options: dict[str, Any] = head["options"]
         self.inputs: dict[str, Any] = head["inputs"]
         self.count: int = head["count"]
         self.items_hash: str = head["items_hash"]
         self.hash: str = head["hash"]
+        self._files: dict[str, str] = head["files"]
         self._offsets = np.fromfile(folder / "items.idx", dtype="<i8")
         self._file = (folder / "items.jsonl").open("rb")
         self.source: dict[str, Any] = head["source"]
@@ -89,6 +86,16 @@ class Plan:
     def ordinal(self, position: int) -> int:
         """The item worked at `position`."""
         return position if self.order is None else int(self.order[position])
+
+    def faults(self) -> Iterator[tuple[Path, str]]:
+        """What is not as it was written, and how; the head itself was looked at when it was read."""
+        sums = {"items.jsonl": self.items_hash, **self._files}
+        for name, before in sums.items():
+            path = self.folder / name
+            if not path.is_file():
+                yield path, "missing"
+            elif _file_hash(path) != before:
+                yield path, "is altered"
 
     def close(self) -> None:
         """Close the items file."""
@@ -176,9 +183,13 @@ class PlanWriter:
             offsets.tofile(self._folder / "items.idx")
             for name, array in self._arrays.items():
                 np.save(self._folder / f"{name}.npy", array)
+            names = ["items.idx", *(f"{name}.npy" for name in self._arrays)]
+            head["files"] = {name: _file_hash(self._folder / name) for name in names}
+            head["checksum"] = _head_checksum(head)
             (self._folder / "plan.json").write_text(json.dumps(head, indent=1, sort_keys=True) + "\n")
             for path in self._folder.iterdir():
                 sync_file(path)
+            sync_folder(self._folder)
             try:
                 self._folder.rename(self._target)
             except OSError:
@@ -227,3 +238,31 @@ def differences(plan: Plan, job: str, options: dict[str, Any]) -> list[str]:
 
 def _load(path: Path) -> np.ndarray | None:
     return np.load(path, allow_pickle=False) if path.exists() else None
+
+
+def _head(folder: Path) -> dict[str, Any]:
+    try:
+        head = json.loads((folder / "plan.json").read_bytes())
+        version = head.get("version")
+    except (ValueError, AttributeError) as error:
+        raise UsageError(f"{folder / 'plan.json'}: is no plan ({error}). {_ANEW}") from error
+    if version != VERSION:
+        raise UsageError(
+            f"{folder}: plan version {version!r}, this gpupipe reads {VERSION}. "
+            "Use the gpupipe that made it, or another output folder."
+        )
+    if head.get("checksum") != _head_checksum(head):
+        raise UsageError(f"{folder / 'plan.json'}: is altered. {_ANEW}")
+    return dict(head)
+
+
+def _head_checksum(head: dict[str, Any]) -> str:
+    text = json.dumps({key: value for key, value in head.items() if key != "checksum"}, sort_keys=True)
+    return xxhash.xxh3_128_hexdigest(text.encode())
+
+
+def _file_hash(path: Path) -> str:
+    state = xxhash.xxh3_128()
+    for piece in file_pieces(path):
+        state.update(piece)
+    return state.hexdigest()

@@ -16,6 +16,7 @@ from gpupipe.errors import UsageError
 from gpupipe.job import Job
 from gpupipe.plan import BOOKKEEPING, Plan, PlanWriter
 from gpupipe.progress import Reporter
+from gpupipe.remains import FAILURES
 from gpupipe.sinks.base import Place
 from gpupipe.sinks.files import output_errors, remove_tree, sync_folder
 
@@ -167,11 +168,15 @@ def remove_output(job: Job, output: Path) -> None:
         place = Place(output, bookkeeping, bookkeeping, plan.count, made.shard_size)
         names = (made.blob_name(ordinal, item) for ordinal, item in enumerate(plan.items()))
         made.sink(place).remove(name for name in names if name is not None)
-        for name in [*made.remains(), "failed.jsonl"]:
+        for name in [*made.remains(), FAILURES]:
             remove_tree(output / name)
         with output_errors(bookkeeping):
             for path in [*bookkeeping.iterdir(), *bookkeeping.glob("shard-*/*")]:
                 # A lock may be held by a run that is just starting: its file stays.
                 if path.name not in ownership.LOCKS and path.name != "plan" and not path.name.startswith("shard-"):
                     remove_tree(path)
-        remove_tree(bookkeeping / "plan")
+        # At once: half a plan is neither one that can be read nor a place for another.
+        aside = bookkeeping / f"plan.{os.getpid()}.partial"
+        with output_errors(aside):
+            (bookkeeping / "plan").rename(aside)
+        remove_tree(aside)

@@ -120,6 +120,9 @@ class Sink(Protocol):
     composes: bool
     """True where an output shard is made of its items' blobs once they are complete: both are there for a moment."""
 
+    def members(self, sample: Sample) -> Mapping[str, Iterable[Buffer]]:
+        """What :meth:`commit` writes of a sample and its checksum is made of: names and bytes."""
+
     def commit(self, ordinal: int, sample: Sample, checksum: Checksum) -> None:
         """Put the item into its place; `checksum` sees every byte before it is written."""
 

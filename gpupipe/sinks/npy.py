@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Literal
@@ -18,7 +18,7 @@ import numpy as np
 
 from gpupipe.memory import RowSpec
 from gpupipe.sinks.base import Expected, Fault, Place, Sample
-from gpupipe.sinks.files import Checksum, allocate, checksum_of, output_errors, sync_file, sync_folder, write_at
+from gpupipe.sinks.files import Buffer, Checksum, allocate, checksum_of, output_errors, sync_file, sync_folder, write_at
 
 _OPEN_FILES = 32
 
@@ -44,6 +44,10 @@ class NpySink:
     def __init__(self, place: Place, specs: Sequence[RowSpec]) -> None:
         self._place, self._specs = place, specs
         self._files: OrderedDict[Path, int] = OrderedDict()
+
+    def members(self, sample: Sample) -> Mapping[str, Iterable[Buffer]]:
+        """The declared rows."""
+        return {spec.name: [sample.rows[spec.name]] for spec in self._specs}
 
     def commit(self, ordinal: int, sample: Sample, checksum: Checksum) -> None:
         """Write the item's rows, each at its offset."""

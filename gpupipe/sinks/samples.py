@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from gpupipe.sinks.base import Expected, Fault, Place, Sample
-from gpupipe.sinks.files import Checksum, checksum_of, file_pieces, output_errors, remove_tree, write_file
+from gpupipe.sinks.files import Buffer, Checksum, checksum_of, file_pieces, output_errors, remove_tree, write_file
 
 _PATTERN = re.compile(r"sample_\d{6,}_.*", re.DOTALL)
 
@@ -25,13 +25,17 @@ class SamplesSink:
     def __init__(self, place: Place) -> None:
         self._place = place
 
+    def members(self, sample: Sample) -> Mapping[str, Iterable[Buffer]]:
+        """The files of the folder."""
+        return sample.files()
+
     def commit(self, ordinal: int, sample: Sample, checksum: Checksum) -> None:
         """Write the item's files beside their place, then move the folder there."""
         staged = self._place.staging / f"{ordinal}"
         remove_tree(staged)
         with output_errors(staged):
             staged.mkdir()
-        for name, pieces in sample.files().items():
+        for name, pieces in self.members(sample).items():
             write_file(staged / name, pieces, checksum)
         target = self._place.out / sample.name
         with output_errors(target):

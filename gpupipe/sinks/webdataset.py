@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import IO, Literal
 
@@ -47,6 +47,10 @@ class WebDatasetSink:
         with output_errors(self._blobs):
             self._blobs.mkdir(parents=True, exist_ok=True)
 
+    def members(self, sample: Sample) -> Mapping[str, Iterable[Buffer]]:
+        """The item's members in the tar."""
+        return {f"{sample.name}.{extension}": pieces for extension, pieces in sample.files().items()}
+
     def commit(self, ordinal: int, sample: Sample, checksum: Checksum) -> None:
         """Stage the item's tar segment and move it among the blobs."""
         staged = self._place.staging / f"{ordinal}.tar"
@@ -54,10 +58,9 @@ class WebDatasetSink:
             fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         try:
             offset = 0
-            for name, pieces in sample.files().items():
-                member = f"{sample.name}.{name}"
-                checksum.begin(member)
-                offset = self._member(fd, staged, member, pieces, offset, checksum)
+            for name, pieces in self.members(sample).items():
+                checksum.begin(name)
+                offset = self._member(fd, staged, name, pieces, offset, checksum)
         finally:
             os.close(fd)
         with output_errors(staged):
@@ -177,24 +180,27 @@ class WebDatasetSink:
 
 def _faults(path: Path, file: IO[bytes], expected: Sequence[Expected], trailer: int = 2 * BLOCK) -> Iterator[Fault]:
     found = {segment.ordinal: segment for segment in segments(file)}
-    end = 0
+    end, bad = 0, False
     for item in expected:
-        segment = found.pop(item.ordinal, None)
         again = (item.ordinal,)
+        segment = found.pop(item.ordinal, None)
         if not item.checksum:
             if segment is not None:
                 yield Fault(path, f"item {item.ordinal} failed, and its members are here", again)
-        elif segment is None:
+            continue
+        if segment is None:
             yield Fault(path, f"item {item.ordinal} is missing", again)
-        else:
-            whole = segment.sound and segment.start == end
-            if not whole or checksum_of(segment.members(file)) != item.checksum:
-                yield Fault(path, f"item {item.ordinal} is altered", again)
-            end = segment.stop
-    # Composing it anew puts the rest right, and one item done again sees to that.
+            bad = True
+            continue
+        moved = segment.start != end and not bad  # behind a damaged one the gap is that one's
+        bad = not segment.sound or segment.torn or moved or checksum_of(segment.members(file)) != item.checksum
+        if bad:
+            yield Fault(path, f"item {item.ordinal} is altered, or what lies beside it", again)
+        end = segment.stop
+    # Composing the tar anew puts the rest right, and one item done again sees to that.
     first = tuple(item.ordinal for item in expected[:1])
     for ordinal in found:
         yield Fault(path, f"holds members of item {ordinal}, which has no place in it", first)
     rest = os.fstat(file.fileno()).st_size - end
-    if rest != trailer or any(piece.strip(b"\0") for piece in chunks(file, end, end + rest)):
+    if not bad and (rest != trailer or any(piece.strip(b"\0") for piece in chunks(file, end, end + rest))):
         yield Fault(path, "its end is altered", first)

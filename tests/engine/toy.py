@@ -21,9 +21,13 @@ from gpupipe.sinks.samples import SamplesSink
 from gpupipe.sinks.webdataset import WebDatasetSink
 
 
+class GrudgeError(InputError):
+    """An item that fails until it is forgiven."""
+
+
 @dataclass(frozen=True)
 class ToyJob:
-    """`plan_file`: a JSON list of words, one an item: ok, fail, bug, crash, crash-once, full, stuck."""
+    """`plan_file`: a JSON list of words, one an item: ok, needs-input, or a misdeed."""
 
     name = "toy"
     format: str = "npy"
@@ -76,22 +80,9 @@ class ToyJob:
         with stages("work"):
             if self.delay:
                 time.sleep(self.delay)
-            if word == "fail":
-                raise InputError(f"item {work.ordinal}: planted")
             if word == "needs-input" and work.fingerprint == "absent":
                 raise InputError(f"item {work.ordinal}: no input")
-            if word == "bug":
-                raise ZeroDivisionError("planted")
-            if word == "full":
-                raise OutputError(28, "cannot write x: No space left on device")
-            if word == "crash":
-                os.abort()
-            if word == "crash-once" and not Path(self.marks, f"crashed-{work.ordinal}").exists():
-                Path(self.marks, f"crashed-{work.ordinal}").touch()
-                os.kill(os.getpid(), signal.SIGSEGV)
-            if word == "stuck":
-                Path(self.marks, "stuck").touch()
-                time.sleep(3600)
+            misdeed(word, work.ordinal, self.marks)
             rows = work.slot.rows
             rows["payload"][:] = payload(work.ordinal, self.salt)
             rows["pair"][:] = (work.ordinal, self.salt)
@@ -102,12 +93,39 @@ class ToyJob:
             work, Sample(self.blob_name(work.ordinal, word), rows, lambda: files), record=str(work.ordinal)
         )
 
+    def thumbnail(self, place, ordinal, item, outcome):
+        return None
+
     def finish(self, dataset):
         done = [outcome.ordinal for outcome in dataset.outcomes() if outcome.state == 1]
         publish(dataset.place.out / "dataset_info.json", [json.dumps(done).encode()], dataset.place.staging)
 
     def remains(self):
         return ["dataset_info.json"]
+
+
+def misdeed(word, ordinal, marks):
+    """What an item of this word does to its worker; nothing where the word names no misdeed."""
+    if word == "fail":
+        raise InputError(f"item {ordinal}: planted")
+    if word == "grudge" and not Path(marks, "forgiven").exists():
+        raise GrudgeError(f"item {ordinal}: not yet")
+    if word == "bug":
+        raise ZeroDivisionError("planted")
+    if word == "full":
+        raise OutputError(28, "cannot write x: No space left on device")
+    if word == "crash":
+        os.abort()
+    if word == "segfault":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if word == "crash-once" and not Path(marks, f"crashed-{ordinal}").exists():
+        Path(marks, f"crashed-{ordinal}").touch()
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if word == "hungry":
+        np.ones(1 << 30, np.uint8)
+    if word == "stuck":
+        Path(marks, "stuck").touch()
+        time.sleep(3600)
 
 
 def payload(ordinal, salt=0):

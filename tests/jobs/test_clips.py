@@ -638,3 +638,37 @@ def test_a_terminal_shows_the_live_display(clips, tmp_path):
     text = shown.decode()
     for words in ("clips/s", "worker 0", "decode", "MissingInputError 1", "61 clips: 60 done, 1 failed"):
         assert words in text, words
+
+
+@pytest.mark.parametrize("form", ["samples", "npy", "webdataset"])
+def test_verify_and_retry_from_the_command_line(clips, pairs, tmp_path, capsys, form):
+    out = tmp_path / "out é"
+    truncated = tmp_path / "clips"
+    truncated.mkdir()
+    for path in clips.iterdir():
+        (truncated / path.name).write_bytes(path.read_bytes()[: 2000 if path.name == "b_0_10.mp4" else None])
+    assert run(truncated, pairs, out, "--format", form, "--quiet") == 3
+    assert main(["verify", str(out), "--deep"]) == 0
+    assert "4 done and 1 failed items" in capsys.readouterr().out
+    largest = max((path for path in out.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    with largest.open("r+b") as file:
+        file.seek(largest.stat().st_size // 2)
+        byte = file.read(1)[0]
+        file.seek(-1, 1)
+        file.write(bytes([byte ^ 4]))
+    assert main(["verify", str(out), "--json"]) == 1
+    assert len(json.loads(capsys.readouterr().out)["faults"]) == 1
+    assert main(["verify", str(out), "--repair"]) == 1
+    assert "1 items are pending now" in capsys.readouterr().out
+    for path in clips.iterdir():
+        (truncated / path.name).write_bytes(path.read_bytes())
+    assert main(["retry", str(out), "--quiet", "--ids", "1"]) == 0
+    assert main(["verify", str(out), "--deep", "9"]) == 0
+    assert run(clips, pairs, tmp_path / "whole", "--format", form, "--quiet") == 0
+    assert tree(out) == tree(tmp_path / "whole")
+
+
+def test_verify_of_no_output_is_a_usage_error(tmp_path, capsys):
+    assert main(["verify", str(tmp_path)]) == 2
+    assert main(["retry", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("no output of gpupipe here") == 2

@@ -1,0 +1,59 @@
+"""The files that stand beside the items of a whole dataset: the job's index files and ``failed.jsonl``.
+
+Their checksums are kept in ``.gpupipe/index.json``, so that damage to them is found like damage to an item.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from gpupipe.plan import BOOKKEEPING
+from gpupipe.sinks.base import Fault
+from gpupipe.sinks.files import checksum_of, file_pieces, publish, remove_tree
+
+FAILURES = "failed.jsonl"
+
+
+class Remains:
+    """Of one output."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self._record = out / BOOKKEEPING / "index.json"
+
+    def record(self, names: Iterable[str]) -> None:
+        """Remember the files as they are."""
+        found = {name: self._checksum(name) for name in (*names, FAILURES)}
+        publish(self._record, [json.dumps(found, indent=1).encode()])
+
+    def standing(self, names: Iterable[str]) -> bool:
+        """True where all of them are there and were recorded."""
+        return self._record.exists() and all((self._out / name).exists() for name in names)
+
+    def remove(self, names: Iterable[str]) -> None:
+        """They speak of a whole dataset, which this is not for now. Failures stay, for a person to read."""
+        for path in (self._record, *(self._out / name for name in names)):
+            remove_tree(path)
+
+    def faults(self, names: Iterable[str]) -> Iterator[Fault]:
+        """What differs from the record; a run of the same command makes it again."""
+        try:
+            recorded = json.loads(self._record.read_bytes())
+        except FileNotFoundError:
+            yield Fault(self._record, "missing: the dataset was not finished; the same command again finishes it")
+            return
+        except ValueError:
+            recorded = {}
+        if not isinstance(recorded, dict) or set(recorded) != {*names, FAILURES}:
+            yield Fault(self._record, "is altered")
+            return
+        for name, checksum in recorded.items():
+            if not (self._out / name).is_file():
+                yield Fault(self._out / name, "missing")
+            elif self._checksum(name) != checksum:
+                yield Fault(self._out / name, "is altered")
+
+    def _checksum(self, name: str) -> str:
+        return checksum_of({name: file_pieces(self._out / name)})
