@@ -1,14 +1,19 @@
 """Build of the one native extension, from csrc/. Everything else is in pyproject.toml."""
 
+from pathlib import Path
+
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+
+PIXELS = ("resize", "kernels", "plane_simd")
+SCANNERS = ("scanner", "nal", "h264_sets", "h264", "hevc_sets", "hevc", "av1", "vpx", "mpeg", "intra")
 
 # No -march flag: one wheel runs on every machine of its kind; the kernels dispatch at run time.
 # No -ffast-math: there is no floating point in the pixel path, and there shall be none.
 native = Extension(
     "gpupipe._native",
-    sources=["csrc/_native.pyx", "csrc/resize.cpp", "csrc/kernels.cpp", "csrc/plane_simd.cpp"],
-    depends=["csrc/plane.h", "csrc/axis.h", "csrc/kernels.h", "csrc/resize.h"],
+    sources=["csrc/_native.pyx", *(f"csrc/{name}.cpp" for name in (*PIXELS, *SCANNERS))],
+    depends=sorted(map(str, Path("csrc").glob("*.h"))),
     include_dirs=["csrc"],
     language="c++",
     extra_compile_args=["-std=c++17", "-O3", "-fvisibility=hidden", "-Wall"],

@@ -1,9 +1,12 @@
 # The only door to native code: parse, one `with nogil`, return.
 # Memory: planes belong to the caller and are held (buffer protocol) for the length of a call; outputs are the caller's.
 # Threads: a Resize may be used by any number of threads at once; the GIL is free while pixels are worked.
+# A HeaderScanner keeps the GIL: a packet's headers take less time than giving it away, and it guards the scanner.
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport int32_t, int64_t, uint8_t
+from cpython.bytearray cimport PyByteArray_FromStringAndSize
+from libc.stdint cimport INT64_MIN, int32_t, int64_t, uint8_t
+from libcpp cimport bool as boolean
 from libcpp.memory cimport unique_ptr
 from libcpp.string cimport string
 from libcpp.vector cimport vector
@@ -54,6 +57,32 @@ cdef extern from "kernels.h" namespace "gpupipe" nogil:
     cdef cppclass Kernels:
         const char* name
     const Kernels& active_kernels()
+
+
+cdef extern from "bits.h" namespace "gpupipe" nogil:
+    cdef cppclass Bytes:
+        const uint8_t* data
+        size_t size
+
+
+cdef extern from "scanner.h" namespace "gpupipe" nogil:
+    cdef cppclass CPicture "gpupipe::Picture":
+        pass
+
+    cdef cppclass CPictures "gpupipe::Pictures":
+        vector[CPicture] found
+        vector[int64_t] needs
+
+    cdef cppclass Scanner:
+        boolean skips, restarts
+        int64_t reach
+
+    const char* const kOutOfMemory
+    const char* make_scanner(unique_ptr[Scanner]&, const string&, Bytes)
+    const char* scan_packet(Scanner&, Bytes)
+    const char* lose_packet(Scanner&)
+    const char* scanned_pictures(Scanner&, int64_t, const CPictures*&)
+    const char* read_bits "gpupipe::read_bits" (Bytes, boolean, const vector[int]&, vector[int64_t]&)
 
 
 ARITHMETIC_VERSION = kArithmeticVersion
@@ -139,3 +168,122 @@ cdef class Resize:
                 held -= 1
                 PyBuffer_Release(&sources[held])
             PyBuffer_Release(&target)
+
+
+class HeaderError(Exception):
+    """A packet's headers do not say for certain what the packet shows; the frames must be counted by decoding."""
+
+
+cdef int _settle(const char* refusal) except -1:
+    if refusal == NULL:
+        return 0
+    if refusal == kOutOfMemory:
+        raise MemoryError
+    raise HeaderError(refusal.decode())
+
+
+def header_bits(data, widths, escaped=False):
+    """Numbers read from the start of ``data``, see read_bits() in csrc/scanner.h."""
+    cdef vector[int] wanted = widths
+    cdef vector[int64_t] numbers
+    cdef Py_buffer held
+    cdef Bytes view
+    cdef const char* refusal
+    cdef boolean escapes = escaped
+    PyObject_GetBuffer(data, &held, PyBUF_SIMPLE)
+    view.data = <const uint8_t*> held.buf
+    view.size = held.len
+    refusal = read_bits(view, escapes, wanted, numbers)
+    PyBuffer_Release(&held)
+    _settle(refusal)
+    return numbers
+
+
+cdef class HeaderScanner:
+    """Reads the headers of packet after packet, in decode order; see gpupipe/decode/headers."""
+
+    cdef unique_ptr[Scanner] _scanner
+
+    def __cinit__(self, codec, extradata):
+        cdef string name = codec.encode()
+        cdef Py_buffer held
+        cdef Bytes view
+        cdef const char* refusal
+        PyObject_GetBuffer(extradata, &held, PyBUF_SIMPLE)
+        view.data = <const uint8_t*> held.buf
+        view.size = held.len
+        refusal = make_scanner(self._scanner, name, view)
+        PyBuffer_Release(&held)
+        _settle(refusal)
+
+    @property
+    def skips(self):
+        return self._scanner.get().skips
+
+    @property
+    def restarts(self):
+        return self._scanner.get().restarts
+
+    @property
+    def reach(self):
+        return self._scanner.get().reach
+
+    def scan(self, data):
+        """Take the next packet, any contiguous buffer."""
+        cdef Py_buffer held
+        cdef Bytes view
+        cdef const char* refusal
+        PyObject_GetBuffer(data, &held, PyBUF_SIMPLE)
+        view.data = <const uint8_t*> held.buf
+        view.size = held.len
+        refusal = scan_packet(self._scanner.get()[0], view)
+        PyBuffer_Release(&held)
+        _settle(refusal)
+
+    def lose(self):
+        """Take the packet that was just refused as a broken picture."""
+        _settle(lose_packet(self._scanner.get()[0]))
+
+    def taken(self, int64_t delay):
+        """All packets taken: their pictures and what they need, as csrc/scanner.h lays them out."""
+        cdef const CPictures* pictures = NULL
+        _settle(scanned_pictures(self._scanner.get()[0], delay, pictures))
+        return (
+            PyByteArray_FromStringAndSize(
+                <const char*> pictures.found.data(), pictures.found.size() * sizeof(CPicture)
+            ),
+            PyByteArray_FromStringAndSize(
+                <const char*> pictures.needs.data(), pictures.needs.size() * sizeof(int64_t)
+            ),
+        )
+
+
+cdef class PacketRows:
+    """What the demuxer says of packets, gathered; gpupipe/decode/index.py names the columns."""
+
+    cdef vector[int64_t] _values
+
+    def __len__(self):
+        return self._values.size() // 6
+
+    def add(self, packet):
+        """Take one of PyAV's packets and return its bytes; -1, and nothing is taken, where it marks the end."""
+        pts, dts, pos = packet.pts, packet.dts, packet.pos
+        cdef int64_t size = packet.size
+        if size == 0 and pts is None and dts is None:
+            return -1
+        cdef int64_t[6] row
+        row[0] = INT64_MIN if pts is None else pts
+        row[1] = INT64_MIN if dts is None else dts
+        row[2] = -1 if pos is None else pos
+        row[3] = size
+        row[4] = packet.is_discard
+        row[5] = packet.is_corrupt
+        self._values.insert(self._values.end(), row, row + 6)
+        return size
+
+    def taken(self):
+        """All rows, one behind the other, int64."""
+        return PyByteArray_FromStringAndSize(
+            <const char*> self._values.data(), self._values.size() * sizeof(int64_t)
+        )

@@ -260,7 +260,7 @@ class FFmpegDecoder(Decoder):
         sources: list[int] = []
         damaged = len(self._packets().table)
         # Where the file ends early, what the decoder holds back may follow pictures that are lost.
-        for frame, packet, fault in self._everything(drain=index.fault is None):
+        for frame, packet, fault in self._everything(drain=index.fault is None, trace=True):
             source = packet
             if frame is not None:
                 number = index.number(frame.pts)
@@ -286,15 +286,18 @@ class FFmpegDecoder(Decoder):
             self._media.reopen()
             self._used = False
 
-    def _everything(self, drain: bool = True) -> Generator[Event]:
+    def _everything(self, drain: bool = True, trace: bool = False) -> Generator[Event]:
         """Decode the whole stream."""
         run = Run(0, len(self._packets().table))
         self._fresh()
         self._used = True
-        yield from self._execute(run, None, drain, trace=True)
+        yield from self._execute(run, None, drain, trace)
 
     def _execute(self, run: Run, schedule: Plan | None, drain: bool = True, trace: bool = False) -> Generator[Event]:
-        """Feed a run of packets; those that the schedule can do without as far as their headers, or not at all."""
+        """Feed a run of packets; those that the schedule can do without as far as their headers, or not at all.
+
+        With `trace` every frame carries the :class:`_Number` of its packet.
+        """
         codec, stats = self._media.codec, self.stats
         codec.open(strict=False)
         codec.copy_opaque = trace
@@ -303,6 +306,7 @@ class FFmpegDecoder(Decoder):
         skip: Literal["NONREF", "NONKEY"] = (
             "NONREF" if table.references is None else "NONKEY"
         )  # headers are still read, entries decoded
+        skippable, cut = schedule.of(run) if schedule is not None else ([], [])
         number = run.start
         for number, packet in self._packets().feed(run):
             if packet.is_corrupt:
@@ -313,14 +317,14 @@ class FFmpegDecoder(Decoder):
             if trace:
                 packet.opaque = _Number(number)
             if schedule is not None:
-                skipped = bool(schedule.skippable[number])
+                skipped = skippable[number - run.start]
                 stats.skipped += skipped
                 if skips:
                     codec.skip_frame = skip if skipped else "DEFAULT"
                 elif skipped:
                     continue
-                elif schedule.cut[number]:
-                    packet = beginning(packet, int(schedule.cut[number]))  # noqa: PLW2901
+                elif cut[number - run.start]:
+                    packet = beginning(packet, cut[number - run.start])  # noqa: PLW2901
             try:
                 frames = codec.decode(packet)
             except av.FFmpegError as error:
@@ -381,15 +385,16 @@ class FFmpegDecoder(Decoder):
         numbers = dict(zip(index.pts.tolist(), range(len(index)), strict=True))
         last = -1
         for run in schedule.runs:
+            self._mind(turn)
             self._restart(table.restarts)
             here = shown[run.start : run.stop][(schedule.closure & (schedule.cut == 0))[run.start : run.stop]]
             due = set(here[here >= 0].tolist())
             for frame, packet, fault in self._execute(run, schedule):
-                self._mind(turn)
                 number = numbers.get(frame.pts) if frame is not None else None
-                source = packet if number is None else int(index.packet[number])
-                if fault and schedule.closure[source]:
-                    self._corrupt(source, fault)
+                if fault:
+                    source = packet if number is None else int(index.packet[number])
+                    if schedule.closure[source]:
+                        self._corrupt(source, fault)
                 if frame is None:
                     continue
                 if number is None:
@@ -403,6 +408,7 @@ class FFmpegDecoder(Decoder):
                         self._recount("the decoder showed pictures in another order")
                     last = number
                     yield number, self._surface(frame, int(index.pts[number]), not number)
+                    self._mind(turn)
             for number in sorted(due):
                 if table.broken[index.packet[number]]:
                     self._corrupt(int(index.packet[number]), "it shows nothing")

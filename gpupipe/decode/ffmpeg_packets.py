@@ -9,17 +9,18 @@ from typing import Any
 import av
 import numpy as np
 
+from gpupipe._native import PacketRows
 from gpupipe.decode.base import IndexMismatch
 from gpupipe.decode.extent import shortfall
 from gpupipe.decode.ffmpeg_file import MediaFile
 from gpupipe.decode.headers import HeaderError, Scanner, scanner_for
-from gpupipe.decode.index import NO_PTS, PacketTable
+from gpupipe.decode.index import NO_PTS, PacketTable, Row
 from gpupipe.decode.planner import Run
 
 Packet = Any  # av.Packet, generic in its stub only
-Row = tuple[int, int, int, int, bool, bool]
 
-_CHANGES = ("new_extradata", "param_change", "palette")
+_CHANGES = frozenset(av.Packet().get_sidedata(kind).data_desc for kind in ("new_extradata", "param_change", "palette"))
+"""What FFmpeg calls side data that changes the codec's parameters; a packet's kinds are slower to ask for."""
 _MOST_BROKEN = 32  # more than that is no damage but a kind of stream that is not understood
 _DAMAGED_ANYWHERE = (
     "mpegts",
@@ -54,42 +55,40 @@ class PacketSource:
         self.reason: str | None = None
         self.doubt: str | None = None
         self._broken = 0
-        rows: list[Row] = []
+        rows = PacketRows()
         scanner = self._scanner()
         fault = None
         total = 0
-        packets = _demux(media)
-        while True:
-            try:
-                packet = next(packets, None)
-            except av.FFmpegError as error:
-                fault = f"reading stops after packet {len(rows)}: {error.strerror}"
-                break
-            if packet is None:
-                break
-            rows.append(_row(packet))
-            if scanner is not None and self.reason is None:
-                self.reason = self._scan(scanner, packet)
-            total += packet.size
-            if self._kept is not None:
-                self._kept.append(packet)
-                if total > cache_bytes:
-                    self._kept = None
+        try:
+            for packet in media.container.demux(media.stream):
+                size = rows.add(packet)
+                if size < 0:
+                    continue
+                if scanner is not None and self.reason is None:
+                    self.reason = self._scan(scanner, packet, size)
+                total += size
+                if self._kept is not None:
+                    self._kept.append(packet)
+                    if total > cache_bytes:
+                        self._kept = None
+        except av.FFmpegError as error:
+            fault = f"reading stops after packet {len(rows)}: {error.strerror}"
         pictures = None
         if scanner is not None and self.reason is None:
             try:
                 pictures = scanner.pictures(media.delay)
             except HeaderError as error:
                 self.reason = str(error)
+        columns = np.frombuffer(rows.taken(), np.int64)
         self.table = (
-            PacketTable.make(rows, None)
+            PacketTable.make(columns, None)
             if scanner is None
-            else PacketTable.make(rows, pictures, scanner.skips, scanner.restarts, scanner.reach)
+            else PacketTable.make(columns, pictures, scanner.skips, scanner.restarts, scanner.reach)
         )
         self.fault = fault or self._cut_short()
 
     def feed(self, run: Run) -> Iterator[tuple[int, Packet]]:
-        """Yield the packets of a run with their numbers.
+        """The packets of a run with their numbers.
 
         Raises
         ------
@@ -97,9 +96,11 @@ class PacketSource:
             The file gives other packets than before.
         """
         if self._kept is not None:
-            for number in range(run.start, run.stop):
-                yield number, self._kept[number]
-            return
+            return zip(range(run.start, run.stop), self._kept[run.start : run.stop], strict=True)
+        return self._read(run)
+
+    def _read(self, run: Run) -> Iterator[tuple[int, Packet]]:
+        """The packets of a run, from the file."""
         for seek in (True, False):
             if seek and not (run.start and self._trust_seeks):
                 continue
@@ -107,12 +108,14 @@ class PacketSource:
                 if seek and not self._seek(other, run.start):
                     continue
                 number = -1 if seek else 0
-                for packet in _demux(other):
+                indexed = self.table.rows(0, run.stop)
+                for packet, row in _demux(other):
                     if number < 0:
-                        number = self._locate(packet, run.start)
+                        number = self._locate(row, run.start)
                         if number < 0:
                             break
-                    if _row(packet) != self._row(number):
+                        indexed = self.table.rows(number, run.stop)
+                    if row != next(indexed, None):
                         self._trust_seeks = False
                         raise IndexMismatch(f"{self._media.name}: packet {number} is not the one that was indexed")
                     if number >= run.start:
@@ -128,14 +131,15 @@ class PacketSource:
             self.reason = str(error)
             return None
 
-    def _scan(self, scanner: Scanner, packet: Packet) -> str | None:
+    def _scan(self, scanner: Scanner, packet: Packet, size: int) -> str | None:
         """Show a packet to the scanner; return why its headers do not suffice, None if they do."""
-        if not packet.size:
+        if not size:
             return "empty packets"
-        if any(data.data_type in _CHANGES for data in packet.iter_sidedata()):
-            return "codec parameters change in mid-stream"
+        for data in packet.iter_sidedata():
+            if data.data_desc in _CHANGES:
+                return "codec parameters change in mid-stream"
         try:
-            scanner.scan(bytes(packet))
+            scanner.scan(packet)
         except HeaderError as error:
             self.doubt = self.doubt or str(error)
             self._broken += 1
@@ -168,25 +172,12 @@ class PacketSource:
             return False
         return True
 
-    def _locate(self, packet: Packet, target: int) -> int:
+    def _locate(self, row: Row, target: int) -> int:
         """Number of a packet that came after a seek; -1 if it is unknown, ambiguous or behind the target."""
-        pts, dts, pos, size, _, _ = _row(packet)
+        pts, dts, pos, size, _, _ = row
         table = self.table
         found = np.flatnonzero((table.pts == pts) & (table.dts == dts) & (table.pos == pos) & (table.size == size))
         return int(found[0]) if len(found) == 1 and found[0] <= target else -1
-
-    def _row(self, i: int) -> Row | None:
-        table = self.table
-        if i >= len(table):
-            return None
-        return (
-            int(table.pts[i]),
-            int(table.dts[i]),
-            int(table.pos[i]),
-            int(table.size[i]),
-            bool(table.discard[i]),
-            bool(table.corrupt[i]),
-        )
 
 
 def beginning(packet: Packet, nbytes: int) -> Packet:
@@ -196,19 +187,19 @@ def beginning(packet: Packet, nbytes: int) -> Packet:
     return cut
 
 
-def _demux(media: MediaFile) -> Iterator[Packet]:
+def _demux(media: MediaFile) -> Iterator[tuple[Packet, Row]]:
     for packet in media.container.demux(media.stream):
-        if packet.size or packet.dts is not None or packet.pts is not None:  # not PyAV's mark of the end
-            yield packet
-
-
-def _row(packet: Packet) -> Row:
-    pts, dts, pos = packet.pts, packet.dts, packet.pos
-    return (
-        NO_PTS if pts is None else pts,
-        NO_PTS if dts is None else dts,
-        -1 if pos is None else pos,
-        packet.size,
-        packet.is_discard,
-        packet.is_corrupt,
-    )
+        pts, dts, pos, size = packet.pts, packet.dts, packet.pos, packet.size
+        if not size and dts is None and pts is None:  # PyAV's mark of the end
+            continue
+        yield (
+            packet,
+            (
+                NO_PTS if pts is None else pts,
+                NO_PTS if dts is None else dts,
+                -1 if pos is None else pos,
+                size,
+                packet.is_discard,
+                packet.is_corrupt,
+            ),
+        )

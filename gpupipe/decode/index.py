@@ -6,20 +6,33 @@ decoding all of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from gpupipe.decode.headers import HeaderError, Picture
+from gpupipe.decode.headers import HeaderError, Picture, Pictures
+from gpupipe.decode.headers.picture import FACTS
 
 Int64s = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 NO_PTS = -(1 << 63)
 """FFmpeg's AV_NOPTS_VALUE."""
+
+Row = tuple[int, int, int, int, bool, bool]
+"""What the demuxer says of a packet: pts, dts, pos, size, discard, corrupt."""
+
+_ROWS_AT_ONCE = 1024
+
+
+class Needs(Protocol):
+    """By packet, the numbers of those that it needs."""
+
+    def __getitem__(self, number: int, /) -> Iterable[int]: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,24 +41,23 @@ class References:
 
     Attributes
     ----------
-    needs : sequence of tuples of int, length P
+    needs : Needs
     anchor : bool [P]
         See :class:`gpupipe.decode.headers.Picture`.
     reach : int
         See :class:`gpupipe.decode.headers.Scanner`.
     """
 
-    needs: Sequence[tuple[int, ...]]
+    needs: Needs
     anchor: Bools
     reach: int
 
     @classmethod
-    def of(cls, pictures: Sequence[Picture], reach: int) -> References | None:
+    def of(cls, pictures: Pictures, reach: int) -> References | None:
         """Make them; None if a picture does not say."""
-        needs = [picture.needs for picture in pictures if picture.needs is not None]
-        if len(needs) < len(pictures):
+        if not pictures.facts["named"].all():
             return None
-        return cls(needs, np.array([picture.anchor for picture in pictures], np.bool_), reach)
+        return cls(pictures.needed, pictures.facts["anchor"], reach)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,32 +103,41 @@ class PacketTable:
     def __len__(self) -> int:
         return len(self.pts)
 
+    def rows(self, start: int, stop: int) -> Iterator[Row]:
+        """What the demuxer said of some packets, as plain numbers."""
+        for begin in range(start, stop, _ROWS_AT_ONCE):
+            part = slice(begin, min(begin + _ROWS_AT_ONCE, stop))
+            columns = (self.pts, self.dts, self.pos, self.size, self.discard, self.corrupt)
+            yield from zip(*(column[part].tolist() for column in columns), strict=True)
+
     @classmethod
     def make(
         cls,
-        rows: Sequence[tuple[int, int, int, int, bool, bool]],
+        rows: npt.ArrayLike,
         pictures: Sequence[Picture] | None,
         skips: bool = False,
         restarts: bool = False,
         reach: int = 0,
     ) -> PacketTable:
-        """Build the table from ``(pts, dts, pos, size, discard, corrupt)`` rows and, where known, their pictures."""
-        columns = np.array(rows, np.int64).reshape(-1, 6).T
-        count = columns.shape[1]
-        if pictures is None:
-            facts = np.zeros((5, count), np.bool_)
-            order, prefix = np.arange(count, dtype=np.int64), np.zeros(count, np.int64)
-        else:
-            rows_of_facts = [(p.shown, p.entry, p.leading, p.droppable, p.broken) for p in pictures]
-            facts = np.array(rows_of_facts, np.bool_).reshape(-1, 5).T
-            order = np.array([p.order for p in pictures], np.int64)
-            prefix = np.array([p.prefix for p in pictures], np.int64)
-        pts, dts, pos, size = (np.ascontiguousarray(column) for column in columns[:4])
+        """Build the table from rows (:data:`Row`), one behind the other or not, and pictures where they are known."""
+        columns = np.ascontiguousarray(np.array(rows, np.int64).reshape(-1, 6).T)
+        pts, dts, pos, size = columns[:4]
         discard, corrupt = columns[4:] != 0
-        shown, entry, leading, droppable, broken = (np.ascontiguousarray(fact) for fact in facts)
+        references = None
+        if pictures is None:
+            facts = np.zeros(len(pts), FACTS)
+            facts["order"] = np.arange(len(pts))
+        else:
+            found = pictures if isinstance(pictures, Pictures) else Pictures.of(pictures)
+            facts = found.facts
+            references = References.of(found, reach)
+        order, shown, entry, leading, droppable, broken, prefix = (
+            np.ascontiguousarray(facts[name])
+            for name in ("order", "shown", "entry", "leading", "droppable", "broken", "prefix")
+        )
         return cls(
             pts, dts, pos, size, discard, corrupt, order, shown, entry, leading, droppable, broken, prefix, skips,
-            restarts, None if pictures is None else References.of(pictures, reach),
+            restarts, references,
         )  # fmt: skip
 
 
@@ -192,18 +213,24 @@ def exact_index(table: PacketTable, time_base: Fraction, fault: str | None) -> F
     packets = np.flatnonzero(table.shown & ~table.discard)
     if (table.pts[packets] == NO_PTS).any():
         raise HeaderError("timestamps are missing")
-    sound = packets[~table.broken[packets]]
-    stretch = np.cumsum(table.broken)[sound]  # what is broken may hide where the count of the order starts anew
-    for number in np.unique(stretch):
-        part = sound[stretch == number]
-        part = part[np.argsort(table.order[part], kind="stable")]
-        if (np.diff(table.pts[part]) <= 0).any() or (np.diff(table.order[part]) <= 0).any():
+    for part in _stretches(table, packets):
+        ordered = part[np.argsort(table.order[part], kind="stable")]
+        if (np.diff(table.pts[ordered]) <= 0).any() or (np.diff(table.order[ordered]) <= 0).any():
             raise HeaderError("timestamps are not those of the pictures")
     packets = packets[np.argsort(table.pts[packets], kind="stable")]
     pts = table.pts[packets]
     if (np.diff(pts) == 0).any():
         raise HeaderError("timestamps are not those of the pictures")
     return FrameIndex(pts, time_base, True, packets, fault)
+
+
+def _stretches(table: PacketTable, packets: Int64s) -> list[Int64s]:
+    """Those that are not broken, parted where one is: it may hide where the count of the order starts anew."""
+    if not table.broken.any():
+        return [packets]
+    sound = packets[~table.broken[packets]]
+    stretch = np.cumsum(table.broken)[sound]
+    return [sound[stretch == number] for number in np.unique(stretch)]
 
 
 def counted_index(

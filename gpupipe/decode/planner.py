@@ -46,6 +46,10 @@ class Plan:
     skippable: Bools
     cut: Int64s
 
+    def of(self, run: Run) -> tuple[list[bool], list[int]]:
+        """What `skippable` and `cut` say of the packets of one run."""
+        return self.skippable[run.start : run.stop].tolist(), self.cut[run.start : run.stop].tolist()
+
 
 def plan(table: PacketTable, index: FrameIndex, wanted: Sequence[int], seek: bool = True) -> Plan:
     """Plan the decoding of some pictures.

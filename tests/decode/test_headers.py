@@ -12,9 +12,8 @@ from contract import Make
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpupipe.decode.headers import HeaderError, Picture, scanner_for
-from gpupipe.decode.headers.bits import Bits, unescape
-from gpupipe.decode.headers.intra import INTRA
+from gpupipe._native import header_bits
+from gpupipe.decode.headers import INTRA, HeaderError, Picture, Pictures, scanner_for
 
 CODECS = ("h264", "hevc", "av1", "vp8", "vp9", "mpeg1video", "mpeg2video", "mpeg4", "mjpeg", *sorted(INTRA))
 
@@ -41,33 +40,66 @@ def scan(path: Path) -> tuple[list[Picture], list[bool]]:
     return scanner.pictures(), keys
 
 
+def bits_of(text: str) -> bytes:
+    return int(text + "0" * (-len(text) % 8), 2).to_bytes((len(text) + 7) // 8, "big")
+
+
+def ue(*values: int) -> str:
+    """Exp-Golomb codes."""
+    return "".join(f"{value + 1:0{2 * (value + 1).bit_length() - 1}b}" for value in values)
+
+
+def h264_sps(reorder: int | None) -> bytes:
+    """Main profile, frames only, picture order counts of 8 bits, 4 references; with max_num_reorder_frames or not."""
+    restriction = "" if reorder is None else "0" * 8 + "1" + "1" + ue(0, 0, 0, 0, reorder, 4)
+    text = ue(0, 0, 0, 4, 4) + "0" + ue(1, 1) + "110" + ("0" if reorder is None else "1" + restriction)
+    return b"\x67\x4d\0\x1e" + bits_of(text + "1")
+
+
+def h264_pps(quantiser: int = 0) -> bytes:
+    return b"\x68" + bits_of(ue(0, 0) + "00" + ue(0, 0, 0) + "000" + ue(quantiser, 0, 0) + "000" + "1")
+
+
+def h264_slice(count: int, idr: bool, reference: bool) -> bytes:
+    """The whole header of an I slice with a picture order count."""
+    head = (0x60 if reference else 0) | (5 if idr else 1)
+    text = ue(0, 7, 0) + "0000" + (ue(0) if idr else "") + f"{count:08b}" + ("00" if idr else "0" if reference else "")
+    return bytes([head]) + bits_of(text + "1" * 16)
+
+
 class TestBits:
+    """The native reader; 0 stands for an Exp-Golomb code, -1 for a signed one."""
+
     def test_exp_golomb(self) -> None:
         """The first codes of H.264 table 9-2, and of 9-3."""
-        bits = Bits(bytes([0b10100110, 0b01000010, 0b10011000]))
-        assert [bits.ue() for _ in range(5)] == [0, 1, 2, 3, 4]
-        bits = Bits(bytes([0b10100110, 0b01000010, 0b10011000]))
-        assert [bits.se() for _ in range(5)] == [0, 1, -1, 2, -2]
+        codes = bytes([0b10100110, 0b01000010, 0b10011000])
+        assert header_bits(codes, [0] * 5) == [0, 1, 2, 3, 4]
+        assert header_bits(codes, [-1] * 5) == [0, 1, -1, 2, -2]
+        assert header_bits(b"\0\0\0\0" + b"\xff" * 5, [0]) == [(1 << 33) - 2]
+        assert header_bits(b"\0\0\0\0\x80" + bytes(4) + b"\xff", [0, 0]) == [(1 << 32) - 1, 254]
 
     def test_end(self) -> None:
-        bits = Bits(b"\x80")
-        assert bits.flag()
-        with pytest.raises(HeaderError):
-            bits.u(8)
-        with pytest.raises(HeaderError):
-            Bits(b"\0\0").ue()
+        assert header_bits(b"\x80", [1, 7]) == [1, 0]
+        for data, widths in ((b"\x80", [1, 8]), (b"", [1]), (b"\x01", [0, 1]), (b"\x02", [0]), (b"\x80", [0, 32])):
+            with pytest.raises(HeaderError, match="ends early" if data != b"\x02" else "."):
+                header_bits(data, widths)
+        for data in (b"\0\0", bytes(4) + b"\x40" + bytes(8), b"", bytes(100)):
+            with pytest.raises(HeaderError, match="too long"):
+                header_bits(data, [0])
 
-    def test_leb128(self) -> None:
-        assert Bits(b"\xe5\x8e\x26").leb128() == 624485
-
-    @given(st.binary(max_size=64))
-    def test_unescape(self, data: bytes) -> None:
+    @given(st.binary(max_size=64), st.integers(1, 32))
+    def test_unescape(self, data: bytes, width: int) -> None:
+        """Emulation prevention bytes are stepped over."""
         escaped = bytearray()
         for byte in data:
             if escaped[-2:] == b"\0\0" and byte <= 3:
                 escaped.append(3)
             escaped.append(byte)
-        assert unescape(bytes(escaped)) == data
+        widths = [width] * (8 * len(data) // width)
+        value = int.from_bytes(data, "big")
+        wanted = [value >> 8 * len(data) - (i + 1) * width & (1 << width) - 1 for i in range(len(widths))]
+        assert header_bits(bytes(escaped), widths, escaped=True) == wanted
+        assert header_bits(data, widths) == wanted
 
 
 class TestPictures:
@@ -167,17 +199,55 @@ class TestPictures:
         assert [i for i, p in enumerate(pictures) if p.broken] == [13]
         assert len([p for p in pictures if p.entry]) > 2
 
-    def test_unsaid_reordering(self, make: Make) -> None:
+    @pytest.mark.parametrize("said", [False, True])
+    def test_unsaid_reordering(self, said: bool) -> None:
         """Without max_num_reorder_frames a decoder that holds back too little may drop pictures."""
-        codec, extradata, payloads, _ = packets(make(PLANNED["h264 pyramid"]))
-        scanner = scanner_for(codec, extradata)
+        scanner = scanner_for("h264", b"\0\0\1" + h264_sps(reorder=2 if said else None) + b"\0\0\1" + h264_pps())
+        for count in (0, 8, 4, 2, 6):
+            scanner.scan(b"\0\0\1" + h264_slice(count, idr=count == 0, reference=count in (0, 8, 4)))
+        if not said:
+            with pytest.raises(HeaderError, match="reordered"):
+                scanner.pictures(1)
+        pictures = scanner.pictures(1 if said else 2)
+        assert [p.order - pictures[0].order for p in pictures] == [0, 8, 4, 2, 6]
+        assert [p.entry for p in pictures] == [True] + [False] * 4
+        assert [p.droppable for p in pictures] == [False, False, False, True, True]
+
+    def test_sets_that_move(self) -> None:
+        """A set that is sent again with other contents: entries are then those that repeat all sets."""
+        sets = [b"\0\0\1" + unit for unit in (h264_sps(reorder=0), h264_pps())]
+        idr = b"\0\0\1" + h264_slice(0, idr=True, reference=True)
+        scanner = scanner_for("h264", b"".join(sets))
+        for data in (idr, b"\0\0\1" + h264_pps(4) + idr, idr, sets[0] + sets[1] + idr):
+            scanner.scan(data)
+        assert [p.entry for p in scanner.pictures()] == [False, False, False, True]
+        with pytest.raises(HeaderError, match="change in mid-stream"):
+            scanner.scan(b"\0\0\1" + h264_sps(reorder=1))
+
+    def test_any_buffer(self, make: Make) -> None:
+        codec, extradata, payloads, _ = packets(make(PLANNED["h264"]))
+        one, other = scanner_for(codec, extradata), scanner_for(codec, extradata)
         for payload in payloads:
-            scanner.scan(payload)
-        scanner.pictures(0)
-        scanner._reorder_said = False
-        with pytest.raises(HeaderError, match="reordered"):
-            scanner.pictures(1)
-        scanner.pictures(4)
+            one.scan(payload)
+            other.scan(memoryview(bytearray(payload)))
+        assert list(one.pictures()) == list(other.pictures())
+
+    def test_one_by_one(self) -> None:
+        """The table of pictures gives back what it was made of."""
+        pictures = [Picture(True, 3, entry=True, needs=()), Picture(False, 9, broken=True, prefix=4)]
+        pictures += [Picture(True, 5, droppable=True, leading=True, needs=(0, 1), anchor=True)]
+        table = Pictures.of(pictures)
+        assert list(table) == pictures
+        assert (table[-1], table[1:]) == (pictures[-1], pictures[1:])
+        assert table.needed[2] == [0, 1]
+        assert list(Pictures.of([])) == []
+
+    @pytest.mark.parametrize("unit", [b"\x40", b"\x40\x01"])
+    def test_short_extradata(self, unit: bytes) -> None:
+        record = bytearray(23)
+        record[0], record[22] = 1, 1
+        with pytest.raises(HeaderError, match="too short"):
+            scanner_for("hevc", bytes(record) + b"\x20\0\1" + len(unit).to_bytes(2, "big") + unit)
 
     def test_unknown(self) -> None:
         with pytest.raises(HeaderError, match="theora"):

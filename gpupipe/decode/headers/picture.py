@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import overload
 
-from gpupipe.decode.headers.bits import HeaderError
+import numpy as np
+import numpy.typing as npt
+
+FLAGS = ("shown", "entry", "leading", "droppable", "broken", "anchor", "named")
+FACTS = np.dtype(
+    [("order", "<i8"), ("prefix", "<i8"), ("needs_end", "<i8"), *((name, "?") for name in FLAGS), ("padding", "?")]
+)
+"""One row a packet, as ``csrc/scanner.h`` lays it out."""
 
 
 @dataclass(slots=True)
@@ -47,95 +55,60 @@ class Picture:
     anchor: bool = False
 
 
-class Scanner(Protocol):
-    """Reads packet after packet, in decode order."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Pictures(Sequence[Picture]):
+    """The pictures of a stream's packets, in decode order.
 
-    skips: bool
-    """True where libavcodec's ``skip_frame`` drops exactly the pictures that are marked droppable.
-
-    It is then given the packets, and keeps its count of them; elsewhere it never sees them.
-    """
-    reach: int
-    """How far in that order the next picture may be from the last anchor; 0 where there is no such limit."""
-    restarts: bool
-    """True where a flushed decoder is as good as a new one."""
-
-    def scan(self, data: bytes) -> None:
-        """Take the next packet.
-
-        Raises
-        ------
-        HeaderError
-            The headers do not say for certain what the packet shows.
-        """
-
-    def lose(self) -> None:
-        """Take the packet that :meth:`scan` just refused as a broken picture.
-
-        Raises
-        ------
-        HeaderError
-            Without it the others cannot be put in order.
-        """
-
-    def pictures(self, delay: int = 0) -> list[Picture]:
-        """All packets taken, when the stream has ended.
-
-        Parameters
-        ----------
-        delay : int
-            Pictures that the decoder holds back from its start, so that it cannot show any too early.
-
-        Raises
-        ------
-        HeaderError
-        """
-
-
-@dataclass(slots=True)
-class PictureList:
-    """Base of scanners that know each packet's picture at once."""
-
-    found: list[Picture] = field(default_factory=list)
-    reach: int = field(default=0, init=False)
-
-    def lose(self) -> None:
-        """Take a packet that cannot be read."""
-        self.found.append(Picture(True, len(self.found), broken=True))
-
-    def pictures(self, delay: int = 0) -> list[Picture]:
-        """All packets taken."""
-        return self.found
-
-
-class ParameterSets:
-    """The parameter sets in force, and whether a decoder that jumps to an entry would have the same.
-
-    A decoder that was elsewhere in the stream may hold other sets. An entry is safe if every set is that of the
-    container's header, or if the entry repeats them all.
+    Attributes
+    ----------
+    facts : FACTS [P]
+        Of each packet its :class:`Picture`; ``named`` where `needs` are known, which then end at ``needs_end``.
+    needs : int64 [N]
+        Those of all packets, one behind the other.
     """
 
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, int], bytes] = {}
-        self.moving = False
+    facts: npt.NDArray[np.void]
+    needs: npt.NDArray[np.int64]
 
-    def put(self, key: tuple[str, int], unit: bytes, in_band: bool, fixed: bool) -> None:
-        """Take one set; a ``fixed`` one (size, format, reordering) must never change.
+    @classmethod
+    def of(cls, pictures: Iterable[Picture]) -> Pictures:
+        """Make them from single ones."""
+        rows, needs = [], list[int]()
+        for picture in pictures:
+            needs.extend(picture.needs or ())
+            flags = (picture.needs is not None if name == "named" else getattr(picture, name) for name in FLAGS)
+            rows.append((picture.order, picture.prefix, len(needs), *flags, False))
+        return cls(np.array(rows, FACTS), np.array(needs, np.int64))
 
-        Raises
-        ------
-        HeaderError
-            A fixed set changes in mid-stream: what the decoder then does with delayed pictures must be seen.
-        """
-        unit = unit.rstrip(b"\0")
-        before = self._known.get(key)
-        if before == unit:
-            return
-        if fixed and before is not None:
-            raise HeaderError("the sequence parameters change in mid-stream")
-        self.moving |= in_band
-        self._known[key] = unit
+    @property
+    def needed(self) -> Needed:
+        """What each packet needs, if that is known."""
+        return Needed(self.facts["needs_end"], self.needs)
 
-    def complete(self, sent: set[tuple[str, int]]) -> bool:
-        """True if ``sent`` holds every set that is known so far."""
-        return self._known.keys() <= sent
+    def __len__(self) -> int:
+        return len(self.facts)
+
+    @overload
+    def __getitem__(self, number: int) -> Picture: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[Picture]: ...
+    def __getitem__(self, number: int | slice) -> Picture | Sequence[Picture]:
+        if isinstance(number, slice):
+            return [self[i] for i in range(len(self))[number]]
+        number = range(len(self))[number]
+        order, prefix, _, shown, entry, leading, droppable, broken, anchor, named, _ = self.facts[number].item()
+        needs = tuple(self.needed[number]) if named else None
+        return Picture(shown, order, entry, leading, droppable, broken, prefix, needs, anchor)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Needed:
+    """The numbers that each packet needs, cut out of those of all when they are asked for."""
+
+    ends: npt.NDArray[np.int64]
+    numbers: npt.NDArray[np.int64]
+
+    def __getitem__(self, number: int, /) -> list[int]:
+        begin = self.ends[number - 1] if number else 0
+        found: list[int] = self.numbers[begin : self.ends[number]].tolist()
+        return found
