@@ -221,7 +221,11 @@ def _plan(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     clips.mkdir()
     synthetic(clips, count=8, size=(96, 128))
     name = next(path.name for path in clips.iterdir() if path.suffix == ".mp4")
-    pairs = _write_pairs(folder / "pairs.json", [name] * arguments.items)
+    # Each item has a name of its own to be looked up; the file behind them is one.
+    names = [f"{number:06d}.mp4" for number in range(arguments.items)]
+    for one in names:
+        (clips / one).symlink_to(name)
+    pairs = _write_pairs(folder / "pairs.json", names)
     words = [sys.executable, "-m", "bench.scripts.many_items", str(pairs), str(clips), str(folder / "out")]
     ended = subprocess.run(words, env=_ENVIRONMENT, cwd=ROOT, capture_output=True, text=True, check=True)
     return json.loads(ended.stdout.splitlines()[-1])

@@ -22,7 +22,7 @@ PATIENCE_SECONDS = 120.0
 Change = Literal["same", "changed", "gone"]
 
 
-def fingerprint(path: Path | None, kind: Kind = "stat") -> str:
+def fingerprint(path: str | None, kind: Kind = "stat") -> str:
     """Of the file as it is; ``"absent"`` where there is none, empty where no file is named."""
     if path is None:
         return ""
@@ -34,7 +34,7 @@ def fingerprint(path: Path | None, kind: Kind = "stat") -> str:
     return f"{quick}:{digest}" if digest else quick
 
 
-def change(before: str, path: Path | None) -> Change:
+def change(before: str, path: str | None) -> Change:
     """What became of the file that had the fingerprint `before`."""
     if path is None:
         return "same" if not before else "changed"
@@ -48,7 +48,7 @@ def change(before: str, path: Path | None) -> Change:
     return "same" if mtime_ns == str(stat.st_mtime_ns) or (digest and digest == _digest(path)) else "changed"
 
 
-def patience_seconds(path: Path | None) -> float:
+def patience_seconds(path: str | None) -> float:
     """Seconds that an item may take: :data:`PATIENCE_SECONDS`, and ten seconds more for every megabyte of its file.
 
     A hundred times what decoding all of it takes on a slow core, so that only what hangs is ended.
@@ -57,18 +57,18 @@ def patience_seconds(path: Path | None) -> float:
     return PATIENCE_SECONDS + (0 if stat is None else stat.st_size) / 1e5
 
 
-def _stat(path: Path) -> os.stat_result | None:
+def _stat(path: str) -> os.stat_result | None:
     try:
-        return path.stat()
-    except OSError:
+        return os.stat(path)  # noqa: PTH116 - a resume does this for every item: making a Path costs more
+    except (OSError, ValueError):  # a name that no file can have
         return None
 
 
-def _digest(path: Path) -> str:
+def _digest(path: str) -> str:
     """Of the bytes; empty where they cannot be read, which the item's own reading will say."""
     state = xxhash.xxh3_128()
     try:
-        for piece in file_pieces(path):
+        for piece in file_pieces(Path(path)):
             state.update(piece)
     except OSError:
         return ""

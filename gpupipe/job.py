@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+import numpy as np
+
 from gpupipe.errors import OutputError, StoppedError, UsageError
 from gpupipe.ledger import Outcome
 from gpupipe.memory import HostSlot, RowSpec
@@ -141,8 +143,8 @@ class Job(Protocol):
     def blob_name(self, ordinal: int, item: Any) -> str | None:
         """The item's name in a blob sink; None where its id is not fit to be one."""
 
-    def input_file(self, item: Any) -> Path | None:
-        """The item's input file, there or not; None where the item names none. Never raises."""
+    def input_file(self, item: Any) -> str | None:
+        """Path of the item's input file, there or not; None where the item names none. Never raises."""
 
     def rows(self) -> Sequence[RowSpec]:
         """The declared rows."""
@@ -152,6 +154,15 @@ class Job(Protocol):
 
     def operator(self, place: Place, stages: Stages) -> Operator:
         """The operator of one worker."""
+
+    def thumbnail(self, place: Place, ordinal: int, item: Any, outcome: Outcome) -> np.ndarray | None:
+        """A done item as a person would know it, read back from the output: uint8 [H, W, 3]; None for no picture.
+
+        Raises
+        ------
+        InputError, OSError
+            What lies in the item's place cannot be read.
+        """
 
     def finish(self, dataset: Dataset) -> None:
         """Write what stands beside the items, once every item of the dataset has an outcome."""

@@ -81,7 +81,7 @@ class Plan:
         """All items in ordinal order, one at a time in memory."""
         with (self.folder / "items.jsonl").open("rb") as file:
             for line in file:
-                yield json.loads(line)
+                yield json.loads(line.decode("ascii"))
 
     def ordinal(self, position: int) -> int:
         """The item worked at `position`."""

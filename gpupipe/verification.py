@@ -199,7 +199,7 @@ class _Check:
                     item = self._plan.item(outcome.ordinal)
                     path = self._job.input_file(item)
                     what = change(outcome.fingerprint, path)
-                    where = path or self._out
+                    where = self._out if path is None else Path(path)
                     if what != "same":
                         yield Fault(where, f"the input of item {outcome.ordinal} is {what} since it was done")
                         continue

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+from gpupipe.fingerprint import fingerprint
 from gpupipe.jobs.clips import ClipsJob
 from gpupipe.launch import Run, run
 from gpupipe.ledger import DONE, Ledger, Outcome
@@ -39,7 +40,7 @@ def main() -> None:
     began = time.perf_counter()
     plan = planned(job, Path(out))
     found = {"items": plan.count, "plan_seconds": time.perf_counter() - began, "plan_peak_mib": peak_mib()}
-    settled(Path(out), plan, plan.count - 1)
+    settled(Path(out), plan, plan.count - 1, fingerprint(job.input_file(plan.item(0))))
     probe = Probe()
     began = time.perf_counter()
     summary = run(job, Run(Path(out), workers=1), probe)
@@ -61,8 +62,8 @@ def planned(job: ClipsJob, out: Path) -> Plan:
     return writer.publish()
 
 
-def settled(out: Path, plan: Plan, count: int) -> None:
-    """A ledger that says of the first `count` items that they are done."""
+def settled(out: Path, plan: Plan, count: int, identity: str = "1000:1") -> None:
+    """A ledger that says of the first `count` items that they are done, of inputs of that identity."""
     folder = out / BOOKKEEPING / "shard-0"
     folder.mkdir(parents=True)
     ledger = Ledger(folder / "ledger.db", plan.hash)
@@ -70,7 +71,7 @@ def settled(out: Path, plan: Plan, count: int) -> None:
     for start in range(0, count, 50000):
         stop = min(count, start + 50000)
         ledger.commit(
-            Outcome(n, DONE, 1, 0.01, 0, "ffmpeg", "1000:1", checksum, 1966080, finished=1.8e9)
+            Outcome(n, DONE, 1, 0.01, 0, "ffmpeg", identity, checksum, 1966080, finished=1.8e9)
             for n in range(start, stop)
         )
     ledger.close()

@@ -18,8 +18,9 @@ import numpy as np
 from gpupipe.errors import InputError, MissingInputError, UsageError
 from gpupipe.frames import FrameReader, Frames, Sampling
 from gpupipe.job import Completion, Dataset, ItemLoop, Operator, Work
-from gpupipe.jobs.pairs import Pair, parse_pair, read_pairs, size_curve
-from gpupipe.ledger import DONE, FAILED, STATES
+from gpupipe.jobs import thumbnail as thumbnails
+from gpupipe.jobs.pairs import Pair, clip_name, parse_pair, read_pairs, size_curve
+from gpupipe.ledger import DONE, FAILED, STATES, Outcome
 from gpupipe.memory import RowSpec
 from gpupipe.ops import text
 from gpupipe.plan import PlanWriter
@@ -159,13 +160,17 @@ class ClipsJob:
         name = self.item_id(ordinal, item)
         return None if unfit(name) or not isinstance(item, dict) or not item.get("vid") else f"sample_{name}"
 
-    def input_file(self, item: Any) -> Path | None:
+    def input_file(self, item: Any) -> str | None:
         """The item's video."""
+        if not isinstance(item, dict):
+            return None
         try:
+            if self.clips_dir is not None:  # only what is needed: a resume asks this for every item
+                return f"{self.clips_dir}/{clip_name(item, needed=True)}"
             pair = self.pair(item)
-            return self.locate(pair)
+            return str(self.locate(pair))
         except MissingInputError:
-            return Path(self.videos_dir or "", pair.vid)
+            return f"{self.videos_dir}/{pair.vid}"
         except InputError:
             return None
 
@@ -198,6 +203,10 @@ class ClipsJob:
         return ItemLoop(process, process.close)
 
     # ---- the end
+
+    def thumbnail(self, place: Place, ordinal: int, item: Any, outcome: Outcome) -> np.ndarray | None:
+        """A few frames side by side."""
+        return thumbnails.thumbnail(place, self.format, ordinal, self.blob_name(ordinal, item))
 
     def remains(self) -> Iterable[str]:
         """Names :meth:`finish` writes."""
@@ -405,8 +414,11 @@ def _find_video(folder: Path, vid: str) -> Path:
     """``{vid}.<any suffix>`` in `folder`, listed once a process."""
     if folder not in _listings:
         listing: dict[str, list[str]] = {}
-        for path in folder.iterdir():
-            listing.setdefault(path.stem, []).append(path.name)
+        try:
+            for path in folder.iterdir():
+                listing.setdefault(path.stem, []).append(path.name)
+        except OSError as error:  # the folder went away during the run
+            raise MissingInputError(f"{folder}: cannot be read ({error.strerror})") from error
         _listings[folder] = listing
     names = sorted(_listings[folder].get(vid, []))
     if not names:

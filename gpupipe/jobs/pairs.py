@@ -129,7 +129,7 @@ def parse_pair(raw: object, *, clip_required: bool = True) -> Pair:
         raise InputError(f"'end_time' is {end:g} s, expected more than 'begin_time', {begin or 0:g} s.")
     return Pair(
         vid=_vid(raw),
-        clip_name=_clip(raw, clip_required),
+        clip_name=clip_name(raw, clip_required),
         text="" if transcript is None else transcript,
         size=_size(raw),
         begin_time=begin,
@@ -311,7 +311,8 @@ def _vid(raw: Mapping[str, Any]) -> str:
     return vid
 
 
-def _clip(raw: Mapping[str, Any], needed: bool) -> str | None:
+def clip_name(raw: Mapping[str, Any], needed: bool) -> str | None:
+    """The name of the pair's clip, alone; raises :class:`InputError` as :func:`parse_pair` does for it."""
     path = _text(raw, "clip_path")
     if path is None:
         if needed:

@@ -60,7 +60,7 @@ class ToyJob:
         return f"{ordinal:06d}" if self.format == "webdataset" else f"sample_{ordinal:06d}_{item}"
 
     def input_file(self, item):
-        return Path(self.marks, f"input-{item}")
+        return f"{self.marks}/input-{item}"
 
     def rows(self):
         return [RowSpec("payload", (64,), "|u1"), RowSpec("pair", (2,), "<i8"), RowSpec("valid", (), "|b1")]
