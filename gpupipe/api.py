@@ -25,8 +25,8 @@ from gpupipe.launch import INTERRUPTED, Run
 from gpupipe.plan import BOOKKEEPING, Plan
 from gpupipe.progress import Reporter
 from gpupipe.redo import Choice
-from gpupipe.report import final
-from gpupipe.report.live import Display, Lines, Quiet
+from gpupipe.reports import final
+from gpupipe.reports.live import Display, Lines, Quiet
 from gpupipe.sinks import pickles
 from gpupipe.sinks.base import SHARD_SIZE
 from gpupipe.summary import Summary

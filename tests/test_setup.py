@@ -34,7 +34,7 @@ FLOORS = (
     ("supervisor",),
     ("launch", "verification"),
     ("jobs",),
-    ("report",),
+    ("reports",),
     ("api",),
     ("cli",),
     ("demo",),

@@ -18,7 +18,7 @@ from gpupipe.fingerprint import KINDS
 from gpupipe.launch import MAX_FAILURE_RATE, Run
 from gpupipe.machine import usable_cores
 from gpupipe.progress import Reporter
-from gpupipe.report.final import final_text
+from gpupipe.reports.final import final_text
 from gpupipe.summary import Summary
 
 SETTINGS = Path("gpupipe.toml")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gpupipe.cli.say import say
-from gpupipe.report.final import status, status_text
+from gpupipe.reports.final import status, status_text
 
 
 def add(commands: Any) -> None:

@@ -17,7 +17,7 @@ from toy import ToyJob, payload
 from gpupipe.errors import LockedError, OutputError, StoppedError, UsageError
 from gpupipe.launch import Run, run
 from gpupipe.ledger import DONE, Ledgers
-from gpupipe.report.final import status
+from gpupipe.reports.final import status
 
 FORMATS = ("npy", "samples", "webdataset")
 

@@ -11,7 +11,7 @@ from gpupipe import plan as plans
 from gpupipe.errors import UsageError
 from gpupipe.ledger import DONE, FAILED, Ledgers
 from gpupipe.plan import BOOKKEEPING, Plan
-from gpupipe.report.live import duration, reasons_line, shares_line
+from gpupipe.reports.live import duration, reasons_line, shares_line
 from gpupipe.summary import EXIT_INTERRUPTED, Summary, bottleneck
 
 # Below this share of its cores a run waits for something that is not a CPU.
