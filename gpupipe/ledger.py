@@ -181,7 +181,7 @@ class Ledger:
                 self._db = sqlite3.connect(path, timeout=60)
                 self._db.execute("pragma journal_mode = truncate")
                 self._db.execute("pragma synchronous = full")
-                self._db.executescript(_SCHEMA)
+                self._db.executescript(f"begin;{_SCHEMA}commit;")  # all of it or nothing, for whoever reads it next
                 there = self.meta("plan")
                 if there is None:
                     self.commit([], plan=plan_hash)

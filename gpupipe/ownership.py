@@ -60,10 +60,10 @@ class Ownership:
         lock = self._open(self.folder / "lock")
         if not _try_lock(lock, fcntl.LOCK_EX, patience=0.5):
             raise LockedError(f"{self.folder}: held by {_holder(lock)}. Wait for that run, or stop it.")
-        with output_errors(self.folder):
-            lock.truncate(0)
-            lock.write(json.dumps({"host": os.uname().nodename, "pid": os.getpid(), "since": time.time()}))
-            lock.flush()
+        name = json.dumps({"host": os.uname().nodename, "pid": os.getpid(), "since": time.time()})
+        with output_errors(self.folder):  # unbuffered: what a full disk refuses would be tried again at the closing
+            os.ftruncate(lock.fileno(), 0)
+            os.write(lock.fileno(), name.encode())
 
     def _hold_layout(self) -> None:
         # The guard is held for this block only, so that runs starting together agree on the layout.

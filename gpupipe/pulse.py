@@ -11,7 +11,9 @@ import struct
 import time
 from dataclasses import dataclass
 
-_ITEM = struct.Struct("<qd")  # ordinal or -1, monotonic seconds at its start
+# Monotonic seconds at an item's start, then its ordinal or -1. Native, so that each is one store and none is torn by a
+# kill; in this order, so that who reads between the two takes an item for younger than it is.
+_ITEM = struct.Struct("@dq")
 _STAGE = struct.Struct("<32s")
 _SIZE = 64
 
@@ -38,7 +40,7 @@ class Pulse:
 
     def item(self, ordinal: int | None) -> None:
         """Say which item is begun."""
-        _ITEM.pack_into(self._map, 0, -1 if ordinal is None else ordinal, time.monotonic())
+        _ITEM.pack_into(self._map, 0, time.monotonic(), -1 if ordinal is None else ordinal)
 
     def stage(self, name: str) -> None:
         """Say which stage is begun."""
@@ -46,7 +48,7 @@ class Pulse:
 
     def read(self) -> Beat:
         """What was said last; CLOCK_MONOTONIC is one for all processes of a machine."""
-        ordinal, since = _ITEM.unpack_from(self._map, 0)
+        since, ordinal = _ITEM.unpack_from(self._map, 0)
         (stage,) = _STAGE.unpack_from(self._map, _ITEM.size)
         return Beat(
             None if ordinal < 0 else ordinal, time.monotonic() - since, stage.rstrip(b"\0").decode(errors="replace")

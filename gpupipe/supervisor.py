@@ -301,7 +301,9 @@ class Supervisor:
         # SIGKILL comes from the out-of-memory killer or from a person; only the first is the item's doing.
         by_hand = status == -signal.SIGTERM or (status == -signal.SIGKILL and oom is not None and oom == self._oom)
         innocent = by_hand and not member.hung
-        if member.hung:
+        if member.hung and beat.ordinal is None:
+            why = "it did not begin what it was given"
+        elif member.hung:
             why = f"it was on it for {beat.seconds:.0f} s, longer than it may"
         elif status == -signal.SIGKILL and not by_hand:
             why = "the machine ran out of memory"
@@ -315,7 +317,10 @@ class Supervisor:
         elif suspect is not None:
             back.add(suspect)
         if not self.stop_reason:
-            self._leases.give_back(back)
+            alone = {position for position in back if position in self._crashes}  # suspects stay so, whoever died
+            self._leases.give_back(back - alone)
+            for position in alone:
+                self._leases.try_alone(position)
         if status == 0 and (member.stopping or member.recycled or not member.outstanding):
             return
         text = f"worker {member.number} died ({why}), {len(member.outstanding)} items go back"

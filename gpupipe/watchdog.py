@@ -13,26 +13,32 @@ from gpupipe.member import Member
 
 _LONGEST_TICK_SECONDS = 2.0  # the supervisor's loop turns several times a second; a longer gap was no turn of it
 _CHECK_SECONDS = 1.0
+IDLE_SECONDS = 300.0  # with work and none in hand; a slow disk may hold a worker's start or its writing for a while
 
 
 class Watchdog:
-    """Judges by item: `patience` gives the seconds that an ordinal may take."""
+    """Judges by item: `patience` gives the seconds that an ordinal may take. One stopped between items is seen too."""
 
     def __init__(self, patience: Callable[[int], float]) -> None:
         self._patience = patience
         self._looked = time.monotonic()
         self._excused: dict[int, tuple[int, float]] = {}  # by worker: the item, and seconds that do not count
+        self._idle: dict[Member, tuple[int, float]] = {}  # items it completed, and seconds since that count
 
     def overdue(self, members: Iterable[Member]) -> list[Member]:
         """The workers whose time is over."""
         now = time.monotonic()
-        gap, self._looked = now - self._looked, now
-        gap = gap if gap > _LONGEST_TICK_SECONDS else 0.0
+        passed, self._looked = now - self._looked, now
+        gap = passed if passed > _LONGEST_TICK_SECONDS else 0.0
         late = []
         for member in members:
             beat = member.pulse.read()
-            if beat.ordinal is None or member.hung:
+            if member.hung:
                 continue
+            if beat.ordinal is None:
+                late += [member] if self._idles(member, passed - gap) else []
+                continue
+            self._idle.pop(member, None)
             item, excused = self._excused.get(member.number, (beat.ordinal, 0.0))
             excused = (excused if item == beat.ordinal else 0.0) + min(gap, beat.seconds)
             if excused:
@@ -41,3 +47,12 @@ class Watchdog:
             if worked > _CHECK_SECONDS and worked > self._patience(beat.ordinal):
                 late.append(member)
         return late
+
+    def _idles(self, member: Member, passed: float) -> bool:
+        if not member.outstanding:
+            self._idle.pop(member, None)
+            return False
+        completed, seconds = self._idle.get(member, (member.completed, 0.0))
+        seconds = seconds + passed if completed == member.completed else 0.0
+        self._idle[member] = member.completed, seconds
+        return seconds > IDLE_SECONDS

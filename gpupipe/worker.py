@@ -128,9 +128,12 @@ class Worker:
                 yield self._work(ordinal, slot)
 
     def _work(self, ordinal: int, slot: HostSlot) -> Work:
-        item = self._plan.item(ordinal)
-        with self._stages("plan"):
-            fingerprint = fingerprints.fingerprint(self._job.input_file(item), self._setup.fingerprint)
+        try:
+            item = self._plan.item(ordinal)
+            with self._stages("plan"):
+                fingerprint = fingerprints.fingerprint(self._job.input_file(item), self._setup.fingerprint)
+        except MemoryError as error:  # the item's, as it would be a moment later
+            raise ItemMemoryError(ordinal) from error
         return Work(ordinal, item, slot, fingerprint)
 
     def _worn(self) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gpupipe.errors import GpupipeError, InputError
+from gpupipe.fingerprint import ABSENT, fingerprint
 from gpupipe.job import Completion, ItemMemoryError, Job
 from gpupipe.ledger import DONE, FAILED
 from gpupipe.machine import usage
@@ -124,6 +125,9 @@ class Writer:
         if error is not None:
             with self._stages("void"):
                 self._sink.void(work.ordinal, self._job.blob_name(work.ordinal, work.item))
+            # A file taken away while it was worked on may come back with its old time: that is a change too.
+            if fingerprint(self._job.input_file(work.item)) == ABSENT:
+                work.fingerprint = ABSENT
         self._slots.release(work.slot)
         self._last_nbytes = checksum.nbytes
         return [

@@ -13,5 +13,20 @@ def toy_in_reach(monkeypatch):
     monkeypatch.syspath_prepend(str(HERE))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]))
     yield
-    for name in ("toy",):
+    for name in ("toy", "others"):
         sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def toys(tmp_path):
+    """Makes a job without media over the given words."""
+
+    def make(words, kind=None, **options):
+        from helpers import write_plan
+        from toy import ToyJob
+
+        marks = tmp_path / "marks"
+        marks.mkdir(exist_ok=True)
+        return (kind or ToyJob)(plan_file=str(write_plan(tmp_path, words)), marks=str(marks), **options)
+
+    return make

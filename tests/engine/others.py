@@ -1,0 +1,80 @@
+"""Jobs that do to their workers what libraries do."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from toy import ToyJob
+
+from gpupipe import decode
+from gpupipe.jobs.clips import ClipsJob
+
+
+@dataclass(frozen=True)
+class GrowingJob(ToyJob):
+    """Each item leaves two megabytes behind in its worker, which may be replaced as soon as it has grown."""
+
+    def operator(self, place, stages):
+        sys.modules["__main__"]._YOUNG_SECONDS = 0.0
+        loop, kept = super().operator(place, stages), []
+        process = loop._process
+
+        def grow(work):
+            kept.append(os.urandom(2 << 20))
+            return process(work)
+
+        loop._process = grow
+        return loop
+
+
+@dataclass(frozen=True)
+class PatientJob(ToyJob):
+    """An item called "wait" is done once there is a file `go` among the marks."""
+
+    def operator(self, place, stages):
+        loop = super().operator(place, stages)
+        process = loop._process
+
+        def wait(work):
+            while work.item == "wait" and not Path(self.marks, "go").exists():
+                time.sleep(0.01)
+            return process(work)
+
+        loop._process = wait
+        return loop
+
+
+class _Opening(ClipsJob):
+    """Its workers meet :meth:`opening` before each file they decode."""
+
+    def operator(self, place, stages):
+        opened = decode.open
+
+        def opening(path, *arguments, **words):
+            self.opening(Path(path))
+            return opened(path, *arguments, **words)
+
+        decode.open = opening
+        return super().operator(place, stages)
+
+
+@dataclass(frozen=True)
+class PoisonedClips(_Opening):
+    """Its decoder aborts the process on a file called `poison.mp4`, as a defect of a library may."""
+
+    def opening(self, path):
+        if path.name == "poison.mp4":
+            os.abort()
+
+
+@dataclass(frozen=True)
+class VanishingClips(_Opening):
+    """The file `v5.mp4` goes away just before it is opened, once."""
+
+    def opening(self, path):
+        if path.name == "v5.mp4" and not path.with_name("stays").exists():
+            path.rename(path.with_name("v5.away"))
