@@ -71,6 +71,21 @@ def memory_bytes(root: Path = Path("/")) -> int:
     return min(bounds, default=1 << 62)
 
 
+def free_memory_bytes(root: Path = Path("/")) -> int:
+    """Memory that could be had now without swapping: of the machine, and of every cgroup (v2) above this process.
+
+    Files' pages that a cgroup holds and has not used lately count as free, as the kernel counts them for the machine.
+    """
+    lines = _read(root / "proc/meminfo").splitlines()
+    bounds = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    for folder in _own_groups(root):
+        limit, used = _read(folder / "memory.max").strip(), _read(folder / "memory.current").strip()
+        if limit.isdigit() and used.isdigit():
+            stat = dict(line.split() for line in _read(folder / "memory.stat").splitlines())
+            bounds.append(int(limit) - int(used) + int(stat.get("inactive_file", 0)))
+    return max(0, min(bounds, default=1 << 62))
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """What this process has used so far; bytes read and written count the page cache too.

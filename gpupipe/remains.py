@@ -32,6 +32,13 @@ class Remains:
         """True where all of them are there and were recorded."""
         return self._record.exists() and all((self._out / name).exists() for name in names)
 
+    def whole(self) -> bool:
+        """True where the dataset was finished, and every file recorded then is there."""
+        try:
+            return all((self._out / name).exists() for name in json.loads(self._record.read_bytes()))
+        except (FileNotFoundError, ValueError):
+            return False
+
     def remove(self, names: Iterable[str]) -> None:
         """They speak of a whole dataset, which this is not for now. Failures stay, for a person to read."""
         for path in (self._record, *(self._out / name for name in names)):

@@ -19,6 +19,7 @@ from gpupipe.decode.base import Decoder, IndexMismatch
 from gpupipe.decode.index import Bools, FrameIndex, Int64s
 from gpupipe.decode.sampling import at_rate, at_seconds, uniform
 from gpupipe.errors import UsageError
+from gpupipe.machine import free_memory_bytes
 from gpupipe.transform import Resizer
 from gpupipe.types import Size, StreamInfo, Surface
 
@@ -357,8 +358,8 @@ class Video:
 
     def _allocate(self, count: int, size: Size) -> Pixels:
         nbytes = count * size[0] * size[1] * 3
-        free = _free_bytes()
-        if free is not None and nbytes > free:
+        free = free_memory_bytes()
+        if nbytes > free:
             raise UsageError(
                 f"{self.info.path}: {count} frames of {size[0]}x{size[1]} take {nbytes / 1e9:.1f} GB, and "
                 f"{free / 1e9:.1f} GB of memory are free. Take fewer, give a smaller size=(height, width), or iterate"
@@ -457,12 +458,3 @@ def _empty(*shape: int) -> Pixels:
     raw = np.empty(math.prod(shape) + _CACHE_LINE, np.uint8)
     start = -raw.ctypes.data % _CACHE_LINE
     return raw[start : start + math.prod(shape)].reshape(shape)
-
-
-def _free_bytes() -> int | None:
-    """Memory that the system could give without swapping; None where it does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)

@@ -459,7 +459,7 @@ def test_strict_judges_the_whole_stream(folder):
 
 
 def test_more_than_the_memory_that_is_free(video, monkeypatch):
-    monkeypatch.setattr(video_module, "_free_bytes", lambda: 10 * 3 * SIZE[0] * SIZE[1])
+    monkeypatch.setattr(video_module, "free_memory_bytes", lambda: 10 * 3 * SIZE[0] * SIZE[1])
     check(video[:10], range(10))
     with pytest.raises(UsageError, match=r"40 frames of 96x128 .* size=\(height, width\), or iterate"):
         video[:]

@@ -11,6 +11,7 @@ from gpupipe import plan as plans
 from gpupipe.errors import UsageError
 from gpupipe.ledger import DONE, FAILED, Ledgers
 from gpupipe.plan import BOOKKEEPING, Plan
+from gpupipe.remains import Remains
 from gpupipe.reports.live import duration, reasons_line, shares_line
 from gpupipe.summary import EXIT_INTERRUPTED, Summary, bottleneck
 
@@ -86,7 +87,7 @@ def status(out: Path) -> dict[str, Any]:
     return {
         "job": plan.job,
         "output": str(out),
-        "state": "running" if running else "complete" if pending == 0 else "stopped",
+        "state": _state(bool(running), pending, Remains(out)),
         "items": plan.count,
         "done": done,
         "failed": failed,
@@ -99,6 +100,14 @@ def status(out: Path) -> dict[str, Any]:
         "bottleneck": bottleneck(stages),
         "stages": stages,
     }
+
+
+def _state(running: bool, pending: int, remains: Remains) -> str:
+    if running:
+        return "running"
+    if pending:
+        return "stopped"
+    return "complete" if remains.whole() else "unfinished"  # the same command again writes what is missing
 
 
 def status_text(found: dict[str, Any]) -> str:

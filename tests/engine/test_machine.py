@@ -1,6 +1,6 @@
 import os
 
-from gpupipe.machine import cpu_quota, oom_kills, usable_cores
+from gpupipe.machine import cpu_quota, free_memory_bytes, memory_bytes, oom_kills, usable_cores, usage
 
 
 def fake(tmp_path, files):
@@ -50,3 +50,24 @@ def test_memory_kills_of_the_cgroup_or_else_of_the_machine(tmp_path):
     assert oom_kills(root) == 3
     fake(root, {"proc/self/cgroup": "0::/x\n", "sys/fs/cgroup/x/memory.events": "low 0\noom 9\noom_kill 7\n"})
     assert oom_kills(root) == 7
+
+
+def test_memory_is_bounded_by_every_cgroup_above(tmp_path):
+    root = fake(tmp_path, {"proc/meminfo": "MemTotal: 2000 kB\nMemAvailable: 1500 kB\n"})
+    assert memory_bytes(root) == 2000 * 1024
+    assert free_memory_bytes(root) == 1500 * 1024
+    group = "sys/fs/cgroup/a"
+    words = {"memory.max": "1000000\n", "memory.current": "900000\n", "memory.stat": "anon 1\ninactive_file 300000\n"}
+    fake(root, {"proc/self/cgroup": "0::/a/b\n", f"{group}/b/memory.max": "max\n"})
+    fake(root, {f"{group}/{name}": text for name, text in words.items()})
+    assert memory_bytes(root) == 1_000_000
+    assert free_memory_bytes(root) == 400_000
+
+
+def test_a_process_knows_what_it_uses():
+    before = usage()
+    data = b"x" * (64 << 20)
+    after = usage()
+    assert after.resident_bytes - before.resident_bytes > 32 << 20
+    assert after.peak_bytes >= after.resident_bytes
+    assert len(data)
