@@ -22,6 +22,7 @@ from threading import Thread
 import av
 import numpy as np
 import pytest
+import xxhash
 from synth import Clip, encode, remux
 
 from gpupipe import decode
@@ -414,7 +415,7 @@ def test_nothing_is_written_or_removed_through_a_link(made, tmp_path, form, plac
     ):
         (elsewhere / name).write_text(f"mine: {name}")
     before = contents(elsewhere)
-    for situation in ("pending", "overwrite", *(["fresh"] if LONG else [])):
+    for situation in ("pending", *(["overwrite"] if LONG or "shard" in place else []), *(["fresh"] if LONG else [])):
         inputs, out = made(form)
         if situation == "fresh":
             shutil.rmtree(out)
@@ -499,8 +500,11 @@ ROWS += [f"insert or replace into meta values ('{key}', {value})"
 
 
 def edit(path: Path, change: Callable[[dict[str, object]], object]) -> None:
+    """Change the plan's head, and its checksum as a forger would."""
     head = json.loads(path.read_bytes())
     change(head)
+    text = json.dumps({key: value for key, value in head.items() if key != "checksum"}, sort_keys=True)
+    head["checksum"] = xxhash.xxh3_128_hexdigest(text.encode())
     path.write_text(json.dumps(head))
 
 
@@ -532,14 +536,16 @@ def hostile(out: Path, evil: Path) -> dict[str, list[Callable[[], object]]]:
 
 
 KINDS = ("heads", "options", "rows", "pickles", *FILES)
-UNCLEAR = {*KINDS} - {"options", "shard-0/lock", "shard-0/ledger.db", "shard-x/ledger.db", "shard-7/ledger.db"}
+UNCLEAR = {*KINDS} - {
+    "options", "shard-0/lock", "shard-0/ledger.db", "shard-x/ledger.db", "shard-7/ledger.db",
+}  # fmt: skip
 """Kinds that end in a traceback as yet; strict: who mends one takes it from here."""
 TRACEBACK = pytest.mark.xfail(strict=True, reason="a traceback as yet")
 
 
 def chosen(total: int) -> list[int]:
     """All cases in a long run, else some and the last."""
-    return [*range(0, total - 1, 1 if LONG else 1 + total // 3), total - 1]
+    return [*range(0, total - 1, 1 if LONG else 1 + total // 2), total - 1]
 
 
 @pytest.mark.filterwarnings(UNCLOSED)
@@ -549,13 +555,16 @@ def test_bookkeeping_of_others_is_data(made, tmp_path, capsys, kind):
     evil = tmp_path / "evil"
     top = made("samples")[1].parent
     beside = {name: data for name, data in contents(top).items() if not name.startswith("copy")}
-    for number in chosen(len(hostile(top, evil)[kind])):
+    cases = chosen(len(hostile(top, evil)[kind]))
+    for number in cases:
         inputs, out = made("samples")
         hostile(out, evil)[kind][number]()
         began = time.monotonic()
-        codes = {main(["status", str(out)]), run(inputs, out), run(inputs, out, "--overwrite")}
+        codes = {main(["status", str(out)]), run(inputs, out)}
+        if LONG or number in cases[-2:]:
+            codes.add(run(inputs, out, "--overwrite"))
         assert codes <= {0, 2, 3, 4}, number
-        assert time.monotonic() - began < 20, number
+        assert time.monotonic() - began < 60, number
         assert {name: data for name, data in contents(top).items() if not name.startswith("copy")} == beside, number
         assert not evil.exists()
     capsys.readouterr()
