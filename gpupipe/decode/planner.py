@@ -74,9 +74,11 @@ def plan(table: PacketTable, index: FrameIndex, wanted: Sequence[int], seek: boo
     closure = np.zeros(len(table), np.bool_)
     entries, groups = governing(table, targets)
     runs: list[Run] = []
-    for number in np.unique(groups):
+    stops: dict[int, int] = {}  # by group, behind its last target
+    for number, target in zip(groups.tolist(), targets.tolist(), strict=True):
+        stops[number] = max(stops.get(number, 0), target + 1)
+    for number, stop in sorted(stops.items()):
         start = int(entries[number])
-        stop = int(targets[groups == number].max()) + 1
         following = int(entries[number + 1]) if number + 1 < len(entries) else stop
         needed = ~table.droppable[start:stop]
         needed[: following - start] &= ~table.leading[start : min(following, stop)]
