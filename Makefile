@@ -2,6 +2,7 @@
 # make test     the same environment with the development tools; linters, types and the whole test suite
 # make lint     ruff and mypy alone
 # make fuzz     the tests of damaged and hostile input, TIMES (50) times as many examples as in `make test`, at random
+# make chaos    KILLS (200) kills of running jobs at random moments; a kill before each step of a run (10 to 20 minutes)
 # make sanitize the tests of native code under AddressSanitizer and UBSan, in a build of their own (gcc; minutes)
 # make clean    remove what was built; make distclean also removes .venv and demo/
 #
@@ -10,6 +11,7 @@
 PYTHON ?= python3
 DIR ?= demo
 TIMES ?= 50
+KILLS ?= 200
 
 PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check -q
@@ -36,7 +38,7 @@ export CHECK
 INSTALL = if [ -e .venv/.installing ]; then $(PYTHON) -m venv --clear .venv && touch .venv/.made; fi; \
 	touch .venv/.installing; $(PIP) install -e $(1); code=$$?; rm .venv/.installing; exit $$code
 
-.PHONY: help demo test lint fuzz sanitize clean distclean
+.PHONY: help demo test lint fuzz chaos sanitize clean distclean
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
@@ -53,6 +55,10 @@ lint: .venv/.gpupipe-dev
 
 fuzz: .venv/.gpupipe-dev
 	GPUPIPE_FUZZ=$(TIMES) $(PY) -m pytest --timeout 3600 tests/test_fuzz.py tests/test_security.py
+
+chaos: .venv/.gpupipe-dev
+	GPUPIPE_CHAOS_STEPS=0.25 $(PY) -m pytest -s tests/chaos/test_steps.py
+	$(PY) tests/chaos/storm.py --kills $(KILLS)
 
 # The whole package is built into a folder of its own, which goes before the installed one. libstdc++ is loaded early
 # for the sanitizer to find its functions. Leaks are not looked for: Python and its packages keep what they have to the
