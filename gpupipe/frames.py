@@ -78,10 +78,11 @@ class FrameReader:
         spool: Path,
         stages: Stages,
         tolerance: float = 0.0,
+        max_pixels: int = decode.MAX_PIXELS,
     ) -> None:
         self._size, self._backend, self._stream = size, backend, stream
         self._strict, self._allow_partial = strict, allow_partial
-        self._spool, self._stages = spool, stages
+        self._spool, self._stages, self._max_pixels = spool, stages, max_pixels
         self._tolerance = 0.0 if strict else tolerance  # where all is decoded the exact frames cost nothing more
         self._resizer = Resizer(size)
         self._path: Path | None = None
@@ -135,7 +136,7 @@ class FrameReader:
         if self._decoder is None or self._path != path:
             self.close()
             with self._stages("open"):
-                self._decoder = decode.open(path, self._backend, self._stream)
+                self._decoder = decode.open(path, self._backend, self._stream, self._max_pixels)
             self._path = path
         return self._decoder
 

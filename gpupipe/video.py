@@ -371,6 +371,7 @@ def open_video(
     backend: str = "auto",
     stream: int | None = None,
     *,
+    max_pixels: int = decode.MAX_PIXELS,
     strict: bool = False,
     allow_partial: bool = False,
 ) -> Video:
@@ -384,6 +385,8 @@ def open_video(
         ``"auto"`` chooses; ``"ffmpeg"``.
     stream : int, optional
         Index of the video stream in its container; default the one FFmpeg calls best.
+    max_pixels : int
+        Height x width of the largest picture; more is refused before there is memory for it. Default 8K.
     strict : bool
         Decode everything whenever frames are read, and fail on any fault in the stream.
     allow_partial : bool
@@ -414,7 +417,7 @@ def open_video(
     """
     if strict and allow_partial:
         raise UsageError("strict fails on any fault and allow_partial passes over them: choose one")
-    return Video(decode.open(path, backend, stream), strict, allow_partial)
+    return Video(decode.open(path, backend, stream, max_pixels), strict, allow_partial)
 
 
 def _all_valid(numbers: Int64s) -> tuple[Int64s, Bools]:

@@ -13,6 +13,7 @@ from gpupipe.errors import UsageError
 
 def add(commands: Any) -> None:
     """Add the subcommand."""
+    from gpupipe.decode import MAX_PIXELS
     from gpupipe.jobs.clips import FORMATS, SPLIT_MODES
 
     parser: argparse.ArgumentParser = commands.add_parser(
@@ -32,6 +33,13 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--max-samples", type=int, metavar="N", help="a seeded choice of N pairs")
     parser.add_argument("--stream", type=int, metavar="N", help="video stream (default: the one FFmpeg calls best)")
+    parser.add_argument(
+        "--max-pixels",
+        type=int,
+        default=MAX_PIXELS,
+        metavar="N",
+        help="larger pictures fail (default: %(default)s, 8K)",
+    )
     parser.add_argument("--strict", action="store_true", help="decode every packet, fail on any fault")
     parser.add_argument("--allow-partial", action="store_true", help="sample from the frames before the first fault")
     parser.add_argument(
@@ -69,6 +77,7 @@ def _run(arguments: argparse.Namespace) -> int:
         all_frames=arguments.all_frames,
         tolerance=arguments.tolerance,
         stream=arguments.stream,
+        max_pixels=arguments.max_pixels,
         shard_size=arguments.shard_size,
         pairs_json=_absolute(arguments.pairs_json),
         clips_dir=_absolute(arguments.clips_dir),

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 
-from gpupipe.decode.base import Decoder, IndexMismatch, Stats
+from gpupipe.decode.base import MAX_PIXELS, Decoder, IndexMismatch, Stats
 from gpupipe.decode.index import FrameIndex, PacketTable
 from gpupipe.errors import UsageError
 
-__all__ = ["BACKENDS", "Decoder", "FrameIndex", "IndexMismatch", "PacketTable", "Stats", "open"]
+__all__ = ["BACKENDS", "MAX_PIXELS", "Decoder", "FrameIndex", "IndexMismatch", "PacketTable", "Stats", "open"]
 
 BACKENDS = ("auto", "ffmpeg")
 
 
-def open(path: str | os.PathLike[str], backend: str = "auto", stream: int | None = None) -> Decoder:
+def open(
+    path: str | os.PathLike[str], backend: str = "auto", stream: int | None = None, max_pixels: int = MAX_PIXELS
+) -> Decoder:
     """Open one video stream of a local file.
 
     Parameters
@@ -24,6 +26,8 @@ def open(path: str | os.PathLike[str], backend: str = "auto", stream: int | None
         ``"auto"`` chooses; ``"ffmpeg"``.
     stream : int, optional
         Index of the stream in its container; default the one that FFmpeg calls best.
+    max_pixels : int
+        Height x width of the largest picture; more is refused before there is memory for it.
 
     Returns
     -------
@@ -45,4 +49,4 @@ def open(path: str | os.PathLike[str], backend: str = "auto", stream: int | None
         raise UsageError(f"backend {backend!r}; expected one of {', '.join(BACKENDS)}")
     from gpupipe.decode.ffmpeg import FFmpegDecoder
 
-    return FFmpegDecoder(path, stream)
+    return FFmpegDecoder(path, stream, max_pixels)

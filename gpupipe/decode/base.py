@@ -16,6 +16,9 @@ from gpupipe.decode.index import FrameIndex
 from gpupipe.errors import CorruptError, DecodeError, UsageError
 from gpupipe.types import StreamInfo, Surface
 
+MAX_PIXELS = 8192 * 4320
+"""Height x width of the largest picture that is decoded unless more is asked for: 8K."""
+
 Indices = Sequence[int] | npt.NDArray[np.integer]
 Choice = Indices | Callable[[FrameIndex], Indices]
 

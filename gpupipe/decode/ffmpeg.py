@@ -15,7 +15,7 @@ import av
 import numpy as np
 from av.video.frame import VideoFrame
 
-from gpupipe.decode.base import Choice, Decoder, IndexMismatch, Indices, Stats, checked
+from gpupipe.decode.base import MAX_PIXELS, Choice, Decoder, IndexMismatch, Indices, Stats, checked
 from gpupipe.decode.facts import colour_of
 from gpupipe.decode.ffmpeg_file import MediaFile, orientation_of
 from gpupipe.decode.ffmpeg_packets import PacketSource, beginning
@@ -23,7 +23,15 @@ from gpupipe.decode.headers import HeaderError
 from gpupipe.decode.index import NO_PTS, FrameIndex, counted_index, exact_index
 from gpupipe.decode.planner import Plan, Run, plan
 from gpupipe.decode.tolerance import cheapest
-from gpupipe.errors import CorruptError, InputError, NoVideoError, TruncatedError, UnsupportedError, UsageError
+from gpupipe.errors import (
+    CorruptError,
+    DecodeError,
+    InputError,
+    NoVideoError,
+    TruncatedError,
+    UnsupportedError,
+    UsageError,
+)
 from gpupipe.layouts import native_layout
 from gpupipe.types import StreamInfo, Surface, SurfaceFormat
 
@@ -45,6 +53,8 @@ class FFmpegDecoder(Decoder):
     path : str or path
     stream : int, optional
         Index in the container; default FFmpeg's best.
+    max_pixels : int
+        Pictures of more are refused before there is memory for them.
     seek : bool
         False feeds every packet from the first on: slower, the same results and verdicts.
     cache_bytes : int
@@ -62,13 +72,14 @@ class FFmpegDecoder(Decoder):
         self,
         path: str | os.PathLike[str],
         stream: int | None = None,
+        max_pixels: int = MAX_PIXELS,
         *,
         seek: bool = True,
         cache_bytes: int = _CACHE_BYTES,
     ) -> None:
         self.stats = Stats()
         self._name = os.fspath(path)
-        self._media = MediaFile(self._name, stream)
+        self._media = MediaFile(self._name, stream, max_pixels)
         self._used = False  # the codec or the container is no longer at its start
         self._seek = seek
         self._cache_bytes = cache_bytes
@@ -299,7 +310,15 @@ class FFmpegDecoder(Decoder):
         With `trace` every frame carries the :class:`_Number` of its packet.
         """
         codec, stats = self._media.codec, self.stats
-        codec.open(strict=False)
+        try:
+            codec.open(strict=False)
+        except av.FFmpegError as error:
+            if isinstance(error, MemoryError):  # no fault of the file
+                raise
+            raise DecodeError(
+                f"{self._name}: the {self.info.codec} decoder does not take what its header says ({error.strerror}). "
+                "Check the file with ffprobe"
+            ) from error
         codec.copy_opaque = trace
         table = self._packets().table
         skips = table.skips
@@ -328,6 +347,7 @@ class FFmpegDecoder(Decoder):
             try:
                 frames = codec.decode(packet)
             except av.FFmpegError as error:
+                self._media.check_size(codec.height, codec.width)
                 if isinstance(error, MemoryError):  # no fault of the file
                     raise
                 yield None, number, error.strerror

@@ -31,7 +31,6 @@ _FORMATS = (
     "bink,smk,roq,flic,vivo,film_cpk,mp3,wav,w64,flac,aac,ac3,eac3,aiff,au,caf,amr,ape,tta,wv,mpc,dts,truehd"
 )  # no playlists, no image sequences, nothing that opens another file
 _WHITELISTS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
-_MAX_PIXELS = str(1 << 28)
 _EXPLODE = ("hevc",)
 """Codecs whose damage libavcodec neither raises nor flags unless told to; it changes no sound frame."""
 _GEN_PTS = 0x0001  # AVFMT_FLAG_GENPTS
@@ -49,6 +48,8 @@ class MediaFile:
         Path of the file.
     stream : int, optional
         Index in the container; default FFmpeg's best.
+    max_pixels : int
+        Pictures of more are refused before there is memory for them.
 
     Attributes
     ----------
@@ -68,16 +69,17 @@ class MediaFile:
     container: InputContainer
     stream: VideoStream
 
-    def __init__(self, name: str, stream: int | None) -> None:
-        self.name = name
+    def __init__(self, name: str, stream: int | None, max_pixels: int) -> None:
+        self.name, self._max_pixels = name, max_pixels
         _check(name)
-        self.container = _open(name)
+        self.container = self._open()
         self._closed = False
         try:
             self._number = _choose(self.container, stream, name)
             self._attach()
             self.delay = self.codec.reorder_depth
             self.facts, self._turned = self._read_facts()
+            self.check_size(self.facts.height, self.facts.width)
         except BaseException:
             self.close()
             raise
@@ -94,6 +96,18 @@ class MediaFile:
             self.turn(*self._peek_orientation())
         return self.facts
 
+    def check_size(self, height: int, width: int) -> None:
+        """Raise :class:`UnsupportedError` where pictures of this size, the codec's own now, are too large.
+
+        FFmpeg refuses one that begins within the stream with any error, or forgets the size.
+        """
+        if height * width > self._max_pixels or (self.stream.codec_context.is_open and not width):
+            size = f"{height}x{width} (height x width)" if width else "a new size"
+            raise UnsupportedError(
+                f"{self.name}: pictures of {size} are more than {self._max_pixels} pixels. "
+                "Raise --max-pixels (max_pixels=) if they are meant to be that large"
+            )
+
     def turn(self, rotation: int, mirrored: bool) -> None:
         """Take the orientation of the stream's first frame; the first call counts."""
         if not self._turned:
@@ -103,14 +117,15 @@ class MediaFile:
     def reopen(self) -> None:
         """Begin again: the container at its start, the codec with no memory."""
         self.container.close()
-        self.container = _open(self.name)
+        self.container = self._open()
         self._attach()
 
     def again(self) -> MediaFile:
         """The same stream of the same file, read apart from this one."""
         other = object.__new__(MediaFile)
         other.name, other._number, other.delay = self.name, self._number, self.delay
-        other.container = _open(self.name)
+        other._max_pixels = self._max_pixels
+        other.container = self._open()
         other._closed = False
         other._attach()
         other.facts, other._turned = self.facts, self._turned
@@ -133,6 +148,9 @@ class MediaFile:
         """True after :meth:`close`."""
         return self._closed
 
+    def _open(self) -> InputContainer:
+        return _open(self.name, self._max_pixels)
+
     def _attach(self) -> None:
         """Prepare a container that was just opened."""
         # Timestamps that are missing must be seen to be missing.
@@ -150,7 +168,7 @@ class MediaFile:
                 f"{self.name}: this FFmpeg has no decoder for video stream {self._number}. Convert the file first"
             )
         codec.thread_count = 1
-        codec.options = {"max_pixels": _MAX_PIXELS}
+        codec.options = _bound(self._max_pixels)
         if codec.codec.canonical_name in _EXPLODE:
             codec.options = {**codec.options, "err_detect": "explode"}
 
@@ -190,7 +208,7 @@ class MediaFile:
 
     def _peek_orientation(self) -> tuple[int, bool]:
         """Orientation from the first frame: PyAV shows the matrix of frames only, and FFmpeg prints half of it."""
-        with _open(self.name) as container, suppress(av.FFmpegError):  # damage is for whoever wants its pictures
+        with self._open() as container, suppress(av.FFmpegError):  # damage is for whoever wants its pictures
             stream = container.streams[self._number]
             stream.codec_context.thread_count = 1
             for frame in container.decode(stream):
@@ -228,12 +246,12 @@ def _check(name: str) -> None:
         raise InputError(f"{name}: permission denied. Make it readable")
 
 
-def _open(name: str) -> InputContainer:
+def _open(name: str, max_pixels: int) -> InputContainer:
     try:
         return av.open(
             f"file:{name}",
             mode="r",
-            options={"threads": "1", "max_pixels": _MAX_PIXELS},
+            options={"threads": "1", **_bound(max_pixels)},
             container_options=_WHITELISTS,
             metadata_errors="replace",
         )
@@ -242,6 +260,11 @@ def _open(name: str) -> InputContainer:
         raise DecodeError(
             f"{name}: FFmpeg cannot read it as a media file ({_why(name) or error.strerror}). Check that it is a video"
         ) from error
+
+
+def _bound(max_pixels: int) -> dict[str, str]:
+    # FFmpeg bounds the padded picture, also one that begins within the stream: the visible size is judged here.
+    return {"max_pixels": str(2 * max_pixels + (1 << 20))}
 
 
 def _refuse_short(name: str) -> None:

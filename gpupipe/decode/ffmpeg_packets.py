@@ -60,7 +60,7 @@ class PacketSource:
         fault = None
         total = 0
         try:
-            for packet in media.container.demux(media.stream):
+            for packet in _packets(media):
                 size = rows.add(packet)
                 if size < 0:
                     continue
@@ -187,8 +187,20 @@ def beginning(packet: Packet, nbytes: int) -> Packet:
     return cut
 
 
+def _packets(media: MediaFile) -> Iterator[Packet]:
+    """The stream's packets; at the file's end empty ones."""
+    packets = media.container.demux(media.stream)
+    while True:
+        try:
+            yield next(packets)
+        except StopIteration:
+            return
+        except IndexError:  # PyAV, at the end of a file in which a stream began late, looks for a flag it never made
+            return
+
+
 def _demux(media: MediaFile) -> Iterator[tuple[Packet, Row]]:
-    for packet in media.container.demux(media.stream):
+    for packet in _packets(media):
         pts, dts, pos, size = packet.pts, packet.dts, packet.pos, packet.size
         if not size and dts is None and pts is None:  # PyAV's mark of the end
             continue

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gpupipe.decode import MAX_PIXELS
 from gpupipe.errors import InputError, MissingInputError, UsageError
 from gpupipe.frames import FrameReader, Frames, Sampling
 from gpupipe.job import Completion, Dataset, ItemLoop, Operator, Work
@@ -64,6 +65,7 @@ class ClipsJob:
     all_frames: bool = False
     tolerance: float = 0.0
     stream: int | None = None
+    max_pixels: int = MAX_PIXELS
     shard_size: int = SHARD_SIZE
     arithmetic: int = ARITHMETIC_VERSION
     tokenizer: str = field(default_factory=text.identity)
@@ -90,6 +92,7 @@ class ClipsJob:
             ("--frame-height", self.frame_height),
             ("--frame-width", self.frame_width),
             ("--shard-size", self.shard_size),
+            ("--max-pixels", self.max_pixels),
             ("--max-samples", 1 if self.max_samples is None else self.max_samples),
         ):
             if value < 1:
@@ -270,6 +273,7 @@ class _Process:
             place.staging,
             stages,
             job.tolerance,
+            job.max_pixels,
         )
         self._splits: np.ndarray | None = None
         self._count = place.count

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from gpupipe.decode.base import Decoder, IndexMismatch
 from gpupipe.decode.ffmpeg import FFmpegDecoder
 from gpupipe.decode.index import FrameIndex
 from gpupipe.decode.sampling import uniform
-from gpupipe.errors import NoVideoError, UsageError
+from gpupipe.errors import NoVideoError, UnsupportedError, UsageError
 
 
 class TestFfmpeg(DecoderTests):
@@ -121,3 +122,36 @@ class TestFfmpeg(DecoderTests):
             assert len(decoder) == 10
             assert decoder.index is decoder.index
             assert decoder.stats.decoded == 10
+
+
+def test_pictures_of_too_many_pixels_are_refused(make: Make) -> None:
+    path = make(Clip(count=3))
+    with pytest.raises(UnsupportedError, match=r"96x128 .* more than 12287 pixels"):
+        gpupipe.decode.open(path, max_pixels=12287)
+    with gpupipe.decode.open(path, max_pixels=12288) as decoder:
+        assert len(decoder.index) == 3
+
+
+@pytest.mark.parametrize(
+    ("codec", "suffix", "options"),
+    [
+        ("libx264", "h264", {"preset": "veryfast"}),
+        ("libx265", "hevc", {"preset": "veryfast", "x265-params": "log-level=none"}),
+        ("libvpx-vp9", "ivf", {"deadline": "realtime"}),
+    ],
+)
+def test_pictures_that_grow_within_the_stream_are_bounded(
+    make: Make, tmp_path: Path, codec: str, suffix: str, options: dict[str, str]
+) -> None:
+    """What the container and the first pictures say is no promise."""
+    clip = Clip(codec, suffix, count=5, gop=5, options=options)
+    small, large = make(clip).read_bytes(), make(replace(clip, size=(1440, 2048))).read_bytes()
+    path = tmp_path / f"grows.{suffix}"
+    path.write_bytes(small + large[32 if suffix == "ivf" else 0 :])  # less the header of its file
+    with gpupipe.decode.open(path) as decoder:
+        assert len(decoder.index) == 10
+    with (
+        gpupipe.decode.open(path, max_pixels=20000) as decoder,
+        pytest.raises(UnsupportedError, match="more than 20000"),
+    ):
+        decoder.read([9], lambda position, surface: None)
