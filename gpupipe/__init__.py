@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gpupipe.api import clips, load_pickle, retry, status, verify
+    from gpupipe.api import clips, load_pickle, report, retry, status, verify
     from gpupipe.errors import (
         CorruptError,
         DecodeError,
@@ -58,13 +58,14 @@ __all__ = [
     "clips",
     "load_pickle",
     "open_video",
+    "report",
     "retry",
     "status",
     "verify",
 ]
 
 _HOMES = {
-    "api": ("clips", "load_pickle", "retry", "status", "verify"),
+    "api": ("clips", "load_pickle", "report", "retry", "status", "verify"),
     "summary": ("Summary",),
     "types": ("StreamInfo",),
     "verification": ("Verdict",),

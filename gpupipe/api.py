@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from operator import index
 from pathlib import Path
@@ -67,6 +67,7 @@ def clips(
     fingerprint: Kind = "stat",
     checkpoint_file: StrPath | None = None,
     progress: bool = False,
+    metrics_port: int | None = None,
 ) -> Summary:
     """Make frame tensors and CLIP tokens of video and text pairs: ``gpupipe clips``.
 
@@ -132,6 +133,8 @@ def clips(
     progress : bool
         Show on stderr what the command shows there.
 
+    metrics_port : int, optional
+        Serve Prometheus metrics at this port of 127.0.0.1 while it runs; 0 for a free one, which a notice names.
     Returns
     -------
     Summary
@@ -189,7 +192,8 @@ def clips(
         fingerprint=fingerprint,
         checkpoint_file=None if checkpoint_file is None else Path(checkpoint_file),
     )
-    return _unless_interrupted(run_shown(lambda reporter: launch.run(job, run, reporter), "clips", progress))
+    shown = run_shown(lambda reporter: launch.run(job, run, reporter), "clips", progress, metrics_port=metrics_port)
+    return _unless_interrupted(shown)
 
 
 def status(output_dir: StrPath) -> dict[str, Any]:
@@ -213,6 +217,40 @@ def verify(
     output_dir: StrPath,
     *,
     deep: int = 0,
+def report(output_dir: StrPath, output: StrPath | None = None, *, pictures: int = 24, seed: int = 0) -> Path:
+    """Write one HTML file that shows how an output came to be, during a run or after it: ``gpupipe report``.
+
+    It is whole: it loads nothing and runs nothing. Failures with their next steps, a sample of the done items as
+    pictures, throughput, workers, stages, ceilings, the slowest items, runs and settings.
+
+    Parameters
+    ----------
+    output_dir : path
+        As it was given to the job. Only read, but for the file itself.
+    output : path, optional
+        The file; default ``report.html`` in `output_dir`.
+    pictures : int
+        Done items to show.
+    seed : int
+        Of their choice.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
+
+    Raises
+    ------
+    UsageError
+        No planned output of gpupipe is there, or the file cannot be one.
+    OutputError
+        The file cannot be written.
+    """
+    from gpupipe.reports.html import page
+
+    return page.write(Path(output_dir), None if output is None else Path(output), index(pictures), index(seed))
+
+
     seed: int = 0,
     repair: bool = False,
     tell: Callable[[str], None] | None = None,
@@ -262,6 +300,7 @@ def retry(
 ) -> Summary:
     """Try failed items of an output again, in their places, and whatever is pending: ``gpupipe retry``.
 
+    metrics_port: int | None = None,
     Parameters
     ----------
     output_dir : path
@@ -270,7 +309,7 @@ def retry(
         Only failures of these types, as in ``failed.jsonl``; default all.
     ids : iterable of str or int
         Only these ids or ordinals; default all.
-    num_workers, item_timeout, memory_per_worker, progress
+    num_workers, item_timeout, memory_per_worker, metrics_port, progress
         See :func:`clips`.
 
     Returns
@@ -293,7 +332,9 @@ def retry(
         memory_per_worker=None if memory_per_worker is None else index(memory_per_worker),
         max_failure_rate=None,
     )
-    shown = run_shown(lambda reporter: launch.retry(job, run, choice, reporter), "items", progress)
+    shown = run_shown(
+        lambda reporter: launch.retry(job, run, choice, reporter), "items", progress, metrics_port=metrics_port
+    )
     return _unless_interrupted(shown)
 
 
@@ -331,7 +372,11 @@ def load_pickle(path: StrPath) -> Any:
 
 
 def run_shown(
-    work: Callable[[Reporter], Summary], unit: str, progress: bool = True, notices: Iterable[str] = ()
+    work: Callable[[Reporter], Summary],
+    unit: str,
+    progress: bool = True,
+    notices: Iterable[str] = (),
+    metrics_port: int | None = None,
 ) -> Summary:
     """Work under the display that fits stderr, or under none; commands and functions alike.
 
@@ -349,6 +394,8 @@ def run_shown(
     Returns
     -------
     Summary
+    metrics_port : int or None
+        Serve metrics there; None for nowhere.
         With every notice in it.
     """
     reporter: Quiet
@@ -358,10 +405,10 @@ def run_shown(
         reporter = Display(sys.stderr, unit)
     else:
         reporter = Lines(sys.stderr, unit)
-    with reporter:
+    with reporter, _served(reporter, metrics_port) as told:
         for text in notices:
             reporter.notice(text)
-        summary = work(reporter)
+        summary = work(told)
     return replace(summary, notices=reporter.notices)
 
 
@@ -369,6 +416,14 @@ def _unless_interrupted(summary: Summary) -> Summary:
     # A command says so by its exit code; a script that went on would take a part for the whole.
     if summary.stop_reason == INTERRUPTED:
         raise KeyboardInterrupt(f"{summary.output}: {summary.pending} items left; the same call continues")
+def _served(reporter: Reporter, port: int | None) -> AbstractContextManager[Reporter]:
+    if port is None:
+        return nullcontext(reporter)
+    from gpupipe.reports.metrics import served
+
+    return served(reporter, port)
+
+
     return summary
 
 

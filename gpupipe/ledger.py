@@ -248,6 +248,11 @@ class Ledger:
         for row in self._db.execute(f"select {', '.join(_COLUMNS)} from items {where} order by ordinal"):
             yield Outcome(*row)
 
+    def outcome(self, ordinal: int) -> Outcome | None:
+        """The row of one item; None where it has none."""
+        row = self._db.execute(f"select {', '.join(_COLUMNS)} from items where ordinal = ?", (ordinal,)).fetchone()
+        return None if row is None else Outcome(*row)
+
     def fingerprints(self) -> Iterator[tuple[int, int, str, int]]:
         """Ordinal, state, fingerprint and epoch of every row that is not pending, by ordinal.
 
@@ -261,6 +266,15 @@ class Ledger:
         while rows := self._db.execute(query, (last,)).fetchall():
             yield from rows
             last = rows[-1][0]
+
+    def measures(self) -> Iterator[tuple[int, int, int, int, str, int, float, float, int, int]]:
+        """Ordinal, state, epoch, worker, backend, attempts, seconds, finished, nbytes and the input's size in bytes (0
+        where it had none) of every row that is not pending, by ordinal; the words of failures are left where they are.
+        """
+        return self._db.execute(
+            "select ordinal, state, epoch, worker, backend, attempts, seconds, finished, nbytes, "
+            "cast(fingerprint as integer) from items where state != 0 order by ordinal"  # "size:mtime_ns" begins so
+        )
 
     def close(self) -> None:
         """Close the database."""
@@ -319,6 +333,11 @@ class Ledgers:
             *_, last = rows
             if state in (None, last.state):
                 yield last
+
+    def outcome(self, ordinal: int) -> Outcome | None:
+        """The outcome of one item that counts; None where it has none."""
+        rows = [row for ledger in self.ledgers if (row := ledger.outcome(ordinal)) is not None]
+        return max(rows, key=lambda row: row.epoch, default=None)
 
     def fingerprints(self) -> Iterator[tuple[int, int, str]]:
         """Ordinal, state and fingerprint of every item that has an outcome, by ordinal."""

@@ -23,6 +23,10 @@ class Snapshot:
     stages: dict[str, float] = field(default_factory=dict)
     workers: list[tuple[int, Beat]] = field(default_factory=list)
     cpu_seconds: float = 0.0
+    read_bytes: int = 0
+    written_bytes: int = 0
+    peak_bytes: int = 0
+    deaths: int = 0
 
     @property
     def left(self) -> int:

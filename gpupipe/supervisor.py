@@ -326,6 +326,7 @@ class Supervisor:
         text = f"worker {member.number} died ({why}), {len(member.outstanding)} items go back"
         self._note("hang" if member.hung else "death", text, member.number, -1 if at_work is None else at_work)
         self._reporter.notice(text)
+        self.snapshot.deaths += 1
         if suspect is None and not innocent:
             self._idle_deaths += 1
             if self._idle_deaths >= IDLE_DEATHS_ALLOWED:
@@ -421,5 +422,7 @@ class Supervisor:
         then, count = self._recent[0]
         shown.rate = (shown.done + shown.failed - count) / (now - then) if now > then else 0.0
         shown.workers = [(member.number, member.pulse.read()) for member in self._members.values()]
-        shown.stages, shown.cpu_seconds = self._record.stages, self._record.cpu_seconds
+        record = self._record
+        shown.stages, shown.cpu_seconds, shown.peak_bytes = record.stages, record.cpu_seconds, record.peak_bytes
+        shown.read_bytes, shown.written_bytes = record.read_bytes, record.written_bytes
         self._reporter.update(shown)

@@ -42,8 +42,8 @@ FLOORS = (
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 
 HEAVY = (
-    *("PIL", "PyNvVideoCodec", "av", "cupy", "cv2", "faiss", "mediapipe", "nvidia", "pyarrow", "ray", "rich"),
-    *("tokenizers", "torch"),
+    *("PIL", "PyNvVideoCodec", "av", "cupy", "cv2", "faiss", "jinja2", "mediapipe", "nvidia", "pyarrow", "ray", "rich"),
+    *("prometheus_client", "tokenizers", "torch"),
 )
 IMPORT_SECONDS = 0.2
 
@@ -155,6 +155,7 @@ def test_wheel_is_whole(tree, tmp_path):
         (entry,) = [name for name in names if name.endswith(".dist-info/entry_points.txt")]
         assert b"gpupipe = gpupipe.cli.main:main" in file.read(entry)
     wanted = {path.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*.py")}
+    wanted |= {f"gpupipe/reports/html/{name}" for name in ("page.jinja", "style.css")}
     wanted |= {"gpupipe/py.typed", "gpupipe/_native.pyi", "gpupipe/ops/clip_merges.txt.gz"}
     assert wanted <= names
     info = entry.rpartition("/")[0]

@@ -51,6 +51,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> Any:
     group.add_argument("--memory-per-worker", type=nbytes, metavar="BYTES", help="bound, such as 2G (default: none)")
     group.add_argument("--fingerprint", choices=KINDS, default="stat", help="how a changed input is known")
     group.add_argument("--checkpoint-file", type=Path, metavar="F", help="export processed_indices and timestamp")
+    group.add_argument("--metrics-port", type=int, metavar="N", help="serve Prometheus metrics on 127.0.0.1 (0: any)")
     group.add_argument("--quiet", action="store_true", help="print nothing but errors")
     group.add_argument("--json", action="store_true", help="print the summary as one JSON object")
     return group
@@ -145,7 +146,8 @@ def run_and_report(
     work: Callable[[Reporter], Summary], notices: Iterable[str], arguments: argparse.Namespace, unit: str
 ) -> int:
     """Do the work under the display that fits, print the closing words, return the exit code."""
-    summary = run_shown(work, unit, progress=not arguments.quiet, notices=notices)
+    port = arguments.metrics_port
+    summary = run_shown(work, unit, progress=not arguments.quiet, notices=notices, metrics_port=port)
     if arguments.json:
         say(json.dumps(summary.to_json()))
     elif not arguments.quiet:

@@ -92,6 +92,7 @@ def _say_where(dataset: Path, sheet: Path, failures: list[dict[str, Any]]) -> No
     _say("          That clip was cut off on purpose: a bad file costs itself, is named, and stops nothing else.")
     command = Path(sys.prefix, "bin", "gpupipe")
     _say(f"Status    {shlex.join([str(command), 'status', str(dataset)])}")
+    _say(f"Report    {shlex.join([str(command), 'report', str(dataset)])}, then open {dataset / 'report.html'}")
 
 
 def _say(line: str) -> None:

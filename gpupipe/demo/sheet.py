@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from gpupipe.demo.scenes import Picture
+from gpupipe.jobs.thumbnail import strip
 from gpupipe.sinks.files import publish
 
 _GAP = 4
@@ -34,9 +35,8 @@ def contact_sheet(clips: Sequence[Picture | None], columns: int = 8) -> Picture:
     sheet = np.full((len(clips) * (height + _GAP) + _GAP, columns * (width + _GAP) + _GAP, 3), _PAPER, dtype=np.uint8)
     for row, clip in enumerate(clips):
         frames = _crossed_out(height, width)[None] if clip is None else clip
-        for column, index in enumerate(np.linspace(0, len(frames) - 1, columns).astype(int)):
-            top, left = _GAP + row * (height + _GAP), _GAP + column * (width + _GAP)
-            sheet[top : top + height, left : left + width] = frames[index]
+        top = _GAP + row * (height + _GAP)
+        sheet[top : top + height, _GAP:-_GAP] = strip(frames, columns, _GAP, _PAPER)
     return sheet
 
 

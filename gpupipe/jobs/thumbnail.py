@@ -24,16 +24,18 @@ def thumbnail(place: Place, form: str, ordinal: int, name: str | None) -> Pictur
     Parameters
     ----------
     place : Place
+        Of the dataset.
     form : str
         ``"samples"``, ``"npy"`` or ``"webdataset"``.
     ordinal : int
+        Of the item.
     name : str or None
         Its blob name.
 
     Returns
     -------
-    uint8 [H, W, 3] or None
-        None where the item is too large to be read for this.
+    numpy.ndarray or None
+        uint8 [H, W, 3]; None where the item is too large to be read for this.
 
     Raises
     ------
@@ -65,7 +67,8 @@ def strip(frames: Picture, columns: int, gap: int = 4, paper: int = 32) -> Pictu
 
     Parameters
     ----------
-    frames : uint8 [T, H, W, 3]
+    frames : numpy.ndarray
+        uint8 [T, H, W, 3].
     columns : int
         Frames to show; some come twice where there are fewer.
     gap, paper : int
@@ -73,7 +76,8 @@ def strip(frames: Picture, columns: int, gap: int = 4, paper: int = 32) -> Pictu
 
     Returns
     -------
-    uint8 [H, columns * (W + gap) - gap, 3]
+    numpy.ndarray
+        uint8 [H, columns * (W + gap) - gap, 3].
     """
     _, height, width, _ = frames.shape
     sheet = np.full((height, columns * (width + gap) - gap, 3), paper, dtype=np.uint8)
