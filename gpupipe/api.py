@@ -16,7 +16,7 @@ from typing import Any
 
 from gpupipe import jobs, launch, planning, verification
 from gpupipe import plan as plans
-from gpupipe.decode import BACKENDS
+from gpupipe.decode import BACKENDS, MAX_PIXELS
 from gpupipe.errors import UsageError
 from gpupipe.fingerprint import Kind
 from gpupipe.job import Job
@@ -49,6 +49,7 @@ def clips(
     seed: int = 42,
     max_samples: int | None = None,
     stream: int | None = None,
+    max_pixels: int = MAX_PIXELS,
     strict: bool = False,
     allow_partial: bool = False,
     all_frames: bool = False,
@@ -66,8 +67,8 @@ def clips(
     memory_per_worker: int | None = None,
     fingerprint: Kind = "stat",
     checkpoint_file: StrPath | None = None,
-    progress: bool = False,
     metrics_port: int | None = None,
+    progress: bool = False,
 ) -> Summary:
     """Make frame tensors and CLIP tokens of video and text pairs: ``gpupipe clips``.
 
@@ -96,6 +97,8 @@ def clips(
         A seeded choice of so many pairs.
     stream : int, optional
         Index of the video stream in its container; default the one FFmpeg calls best.
+    max_pixels : int
+        Height x width of the largest picture; an item with larger ones fails before there is memory for them.
     strict : bool
         Decode every packet and fail the item on any fault.
     allow_partial : bool
@@ -130,11 +133,11 @@ def clips(
         How a changed input is known on a later run: ``"stat"`` (size and time) or ``"content"``.
     checkpoint_file : path, optional
         Exported for monitoring scripts.
+    metrics_port : int, optional
+        Serve Prometheus metrics at this port of 127.0.0.1 while it runs; 0 for a free one, which a notice names.
     progress : bool
         Show on stderr what the command shows there.
 
-    metrics_port : int, optional
-        Serve Prometheus metrics at this port of 127.0.0.1 while it runs; 0 for a free one, which a notice names.
     Returns
     -------
     Summary
@@ -172,6 +175,7 @@ def clips(
         all_frames=all_frames,
         tolerance=tolerance,
         stream=None if stream is None else index(stream),
+        max_pixels=index(max_pixels),
         shard_size=index(shard_size),
         pairs_json=_absolute(pairs_json),
         clips_dir=None if clips_dir is None else _absolute(clips_dir),
@@ -213,10 +217,6 @@ def status(output_dir: StrPath) -> dict[str, Any]:
     return final.status(Path(output_dir))
 
 
-def verify(
-    output_dir: StrPath,
-    *,
-    deep: int = 0,
 def report(output_dir: StrPath, output: StrPath | None = None, *, pictures: int = 24, seed: int = 0) -> Path:
     """Write one HTML file that shows how an output came to be, during a run or after it: ``gpupipe report``.
 
@@ -251,6 +251,10 @@ def report(output_dir: StrPath, output: StrPath | None = None, *, pictures: int 
     return page.write(Path(output_dir), None if output is None else Path(output), index(pictures), index(seed))
 
 
+def verify(
+    output_dir: StrPath,
+    *,
+    deep: int = 0,
     seed: int = 0,
     repair: bool = False,
     tell: Callable[[str], None] | None = None,
@@ -296,11 +300,11 @@ def retry(
     num_workers: int | None = None,
     item_timeout: float | None = None,
     memory_per_worker: int | None = None,
+    metrics_port: int | None = None,
     progress: bool = False,
 ) -> Summary:
     """Try failed items of an output again, in their places, and whatever is pending: ``gpupipe retry``.
 
-    metrics_port: int | None = None,
     Parameters
     ----------
     output_dir : path
@@ -390,12 +394,12 @@ def run_shown(
         Show a live display on a terminal, plain lines elsewhere.
     notices : iterable of str
         To say before the start.
+    metrics_port : int or None
+        Serve metrics there; None for nowhere.
 
     Returns
     -------
     Summary
-    metrics_port : int or None
-        Serve metrics there; None for nowhere.
         With every notice in it.
     """
     reporter: Quiet
@@ -412,10 +416,6 @@ def run_shown(
     return replace(summary, notices=reporter.notices)
 
 
-def _unless_interrupted(summary: Summary) -> Summary:
-    # A command says so by its exit code; a script that went on would take a part for the whole.
-    if summary.stop_reason == INTERRUPTED:
-        raise KeyboardInterrupt(f"{summary.output}: {summary.pending} items left; the same call continues")
 def _served(reporter: Reporter, port: int | None) -> AbstractContextManager[Reporter]:
     if port is None:
         return nullcontext(reporter)
@@ -424,6 +424,10 @@ def _served(reporter: Reporter, port: int | None) -> AbstractContextManager[Repo
     return served(reporter, port)
 
 
+def _unless_interrupted(summary: Summary) -> Summary:
+    # A command says so by its exit code; a script that went on would take a part for the whole.
+    if summary.stop_reason == INTERRUPTED:
+        raise KeyboardInterrupt(f"{summary.output}: {summary.pending} items left; the same call continues")
     return summary
 
 
