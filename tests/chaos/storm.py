@@ -157,7 +157,9 @@ class Storm:
         """Wait for the moment that is drawn, then kill; what was killed, empty if the run ended before."""
         aim = self._chance.choices(list(AIMS), list(AIMS.values()))[0]
         planned = (self._out / ".gpupipe/plan/plan.json").exists()
-        if aim == "planning" and planned:
+        if not planned and self._chance.random() < 0.5:
+            aim = "planning"
+        elif planned and aim == "planning":
             aim = "progress"
         delay = self._chance.random() ** 2 * 0.02
         if aim == "worker" or (aim == "progress" and self._chance.random() < 0.4):
@@ -304,9 +306,7 @@ def main() -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="gpupipe-chaos-") as folder:
         place = Path(folder)
-        toll = storm(
-            place, asked.kills, asked.seed, asked.items, asked.each, kinds, lambda text: print(text, flush=True)
-        )
+        toll = storm(place, asked.kills, asked.seed, asked.items, asked.each, kinds, tell=say)
     figures = {
         "kills": dict(toll.kills.most_common()), "phases": dict(toll.phases.most_common()), "outputs": toll.outputs,
         "items": toll.items, "seed": asked.seed, "seconds": round(time.monotonic() - began),
