@@ -24,7 +24,7 @@ from gpupipe.fingerprint import KINDS, Kind
 from gpupipe.job import Dataset, Job, class_path
 from gpupipe.ledger import DONE, FAILED, PENDING, Event, Ledger, Ledgers, Outcome, RunRecord
 from gpupipe.machine import memory_bytes, usable_cores
-from gpupipe.ownership import Ownership
+from gpupipe.ownership import Ownership, refuse_links
 from gpupipe.plan import BOOKKEEPING, Plan
 from gpupipe.progress import Reporter, Snapshot
 from gpupipe.redo import Choice
@@ -130,6 +130,7 @@ def run(job: Job, how: Run, reporter: Reporter) -> Summary:
     planning.check_output(how.output)
     bookkeeping = how.output / BOOKKEEPING
     if how.overwrite and plans.exists(bookkeeping):
+        refuse_links(bookkeeping)
         planning.write_plan(job, bookkeeping, source).discard()  # input that cannot be read costs nothing
         planning.remove_output(job, how.output)
     with Ownership(bookkeeping, how.shard, how.total_shards) as claim:

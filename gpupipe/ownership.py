@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from gpupipe.errors import LockedError
+from gpupipe.errors import LockedError, UsageError
 from gpupipe.sinks.files import output_errors, publish, remove_tree
 
 LOCKS = ("lock", "layout.lock")
@@ -41,11 +41,14 @@ class Ownership:
     ------
     LockedError
         Another live run holds this run shard, or the output with another N; the message says who.
+    UsageError
+        See :func:`refuse_links`.
     """
 
     def __init__(self, bookkeeping: Path, shard: int, total: int) -> None:
         self.bookkeeping, self.shard, self.total = bookkeeping, shard, total
         self.folder = bookkeeping / f"shard-{shard}"
+        refuse_links(bookkeeping)
         with output_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         self._locks: list[IO[str]] = []
@@ -67,7 +70,7 @@ class Ownership:
 
     def _hold_layout(self) -> None:
         # The guard is held for this block only, so that runs starting together agree on the layout.
-        with output_errors(self.bookkeeping), (self.bookkeeping / "layout.lock").open("a+") as guard:
+        with output_errors(self.bookkeeping), open_lock(self.bookkeeping / "layout.lock") as guard:
             fcntl.flock(guard, fcntl.LOCK_EX)
             lock = self._open(self.bookkeeping / "lock")
             layout = read_layout(self.bookkeeping)
@@ -94,7 +97,7 @@ class Ownership:
 
     def _open(self, path: Path) -> IO[str]:
         with output_errors(path):
-            lock = path.open("a+", encoding="utf-8")
+            lock = open_lock(path)
         self._locks.append(lock)
         return lock
 
@@ -156,17 +159,51 @@ def alone(bookkeeping: Path) -> Iterator[None]:
     ------
     LockedError
         A run is at work.
+    UsageError
+        See :func:`refuse_links`.
     """
+    refuse_links(bookkeeping)
     if not os.access(bookkeeping, os.W_OK):
         yield
         return
-    with output_errors(bookkeeping), (bookkeeping / "layout.lock").open("a+") as guard:
+    with output_errors(bookkeeping), open_lock(bookkeeping / "layout.lock") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
-        with (bookkeeping / "lock").open("a+") as lock:
+        with open_lock(bookkeeping / "lock") as lock:
             if not _try_lock(lock, fcntl.LOCK_EX):
                 held = "; ".join(holders(bookkeeping)) or "another gpupipe verify"
                 raise LockedError(f"{bookkeeping}: held by {held}. Wait for it, or stop it.")
             yield
+
+
+def refuse_links(bookkeeping: Path) -> None:
+    """Raise :class:`UsageError` where the bookkeeping is, or holds, a symbolic link, a pipe or a device.
+
+    What is written there, removed or waited for would be somewhere else. Looks at the folders whose names are known in
+    advance; what is made under names of items is opened so that no link is followed.
+    """
+    if bookkeeping.is_symlink():
+        raise UsageError(_strange(bookkeeping))
+    if not bookkeeping.is_dir():
+        return
+    folders = [bookkeeping, bookkeeping / "plan", *bookkeeping.glob("shard-*")]
+    for folder in folders:
+        if folder.is_symlink() or not folder.is_dir():  # the first is found in the bookkeeping itself
+            continue
+        try:
+            with os.scandir(folder) as entries:
+                odd = [e.path for e in entries if not e.is_file(follow_symlinks=False)]
+        except FileNotFoundError:  # --overwrite, in another process, just took it away
+            continue
+        except OSError as error:
+            raise UsageError(f"{folder}: cannot be read ({error.strerror})") from error
+        for path in map(Path, odd):
+            if os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
+                raise UsageError(_strange(path))
+
+
+def _strange(path: Path) -> str:
+    what = "a symbolic link" if path.is_symlink() else "no plain file"
+    return f"{path}: is {what}; gpupipe makes none there. Remove it, or choose another output folder."
 
 
 def read_layout(bookkeeping: Path) -> dict[str, int]:
@@ -175,13 +212,20 @@ def read_layout(bookkeeping: Path) -> dict[str, int]:
 
 
 def holders(bookkeeping: Path) -> list[str]:
-    """The live runs on this output, as ``host, pid, since``."""
+    """The live runs on this output, as ``host, pid, since``; raises :class:`UsageError` like :func:`refuse_links`."""
+    refuse_links(bookkeeping)
     found = []
     for path in sorted(bookkeeping.glob("shard-*/lock")):
         with path.open("r", encoding="utf-8") as lock:
             if not _try_lock(lock, fcntl.LOCK_SH):
                 found.append(f"{path.parent.name}: {_holder(lock)}")
     return found
+
+
+def open_lock(path: Path) -> IO[str]:
+    """Open a lock file, made if absent; an ``OSError`` where it is a symbolic link."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    return os.fdopen(fd, "a+", encoding="utf-8")
 
 
 def _try_lock(lock: IO[str], kind: int, patience: float = 0.0) -> bool:

@@ -350,18 +350,11 @@ BOOKKEEPING = {
 }  # fmt: skip
 """Place of the link, and what it points to in a folder elsewhere: the folder, a file there, one that is not there."""
 
-FOLLOWED = {
-    "frames-00000.npy", "00000.tar.partial", ".gpupipe/blobs", ".gpupipe", ".gpupipe/lock", ".gpupipe/layout.lock",
-    ".gpupipe/shard-0", ".gpupipe/shard-1", ".gpupipe/shard-0/lock", ".gpupipe/shard-0/ledger.db",
-}  # fmt: skip
-"""Links that are followed as yet; strict: who mends one takes it from here."""
 
-
-def planted() -> list[object]:
+def planted() -> list[tuple[str, str, str]]:
     places = [(form, place, target) for form, found in LINKS.items() for place, target in found.items()]
     places += [("samples", f".gpupipe/{place}".rstrip("/"), target) for place, target in BOOKKEEPING.items()]
-    followed = pytest.mark.xfail(strict=True, reason="this link is followed as yet")
-    return [pytest.param(*each, marks=[followed] if each[1] in FOLLOWED else []) for each in places]
+    return places
 
 
 @pytest.fixture(scope="module")
@@ -399,8 +392,11 @@ def remove(path: Path) -> None:
 
 @pytest.mark.filterwarnings(UNCLOSED)
 @pytest.mark.parametrize(("form", "place", "target"), planted(), ids=lambda value: value or "folder")
-def test_nothing_is_written_or_removed_through_a_link(made, tmp_path, form, place, target):
-    """A link in the output that leads out of it: what it leads to stays as it is, whatever the run makes of it."""
+def test_nothing_is_written_or_removed_through_a_link(made, tmp_path, capsys, form, place, target):
+    """A link in the output that leads out of it: what it leads to stays as it is, whatever the run makes of it.
+
+    One in the bookkeeping is refused by name before anything is done.
+    """
     elsewhere = tmp_path / "elsewhere"
     (elsewhere / "staging").mkdir(parents=True)
     for name in (
@@ -425,8 +421,53 @@ def test_nothing_is_written_or_removed_through_a_link(made, tmp_path, form, plac
         (out / place).parent.mkdir(parents=True, exist_ok=True)
         (out / place).symlink_to(elsewhere / target)
         code = run(inputs, out, "--format", form, *(["--overwrite"] if situation == "overwrite" else []))
+        said = capsys.readouterr().err
         assert code in (2, 3, 4)
+        assert "Traceback" not in said
         assert contents(elsewhere) == before, situation
+        if place.startswith(".gpupipe"):
+            assert (code, f"{out / place}: is a symbolic link" in said) == (2, True), said
+            for command in (["status"], ["verify"], ["verify", "--repair"], ["retry", "--num-workers", "1", "--quiet"]):
+                assert main([*command, str(out)]) == 2
+                assert "symbolic link" in capsys.readouterr().err or place in (".gpupipe", ".gpupipe/plan")
+            assert contents(elsewhere) == before, situation
+
+
+def test_an_output_folder_may_be_a_link(clip, tmp_path):
+    inputs = lay(tmp_path / "in", clip, [{"vid": "a", "clip_path": "a.mp4"}])
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk")
+    for flags in ((), ("--overwrite",)):
+        assert run(inputs, tmp_path / "out", *flags) == 0
+    assert main(["verify", str(tmp_path / "out")]) == 0
+
+
+def test_a_moved_shard_is_not_written_through_its_link(made, tmp_path, capsys):
+    """A user moved a whole shard to another disk: it is read there, and where rows are pending the run says so."""
+    inputs, out = made("npy")
+    moved = tmp_path / "moved.npy"
+    shutil.move(out / "frames-00000.npy", moved)
+    (out / "frames-00000.npy").symlink_to(moved)
+    before = moved.read_bytes()
+    assert run(inputs, out, "--format", "npy") == 3
+    assert main(["verify", str(out)]) == 0
+    forget(out)
+    capsys.readouterr()
+    assert run(inputs, out, "--format", "npy") == 4
+    said = capsys.readouterr().err
+    assert f"{out}/frames-00000.npy" in said
+    assert "symbolic link" in said
+    assert (out / "frames-00000.npy").is_symlink()
+    assert moved.read_bytes() == before
+
+
+def test_a_pipe_in_the_bookkeeping_is_not_waited_for(made, capsys):
+    inputs, out = made("samples")
+    (out / ".gpupipe/layout.json").unlink()
+    os.mkfifo(out / ".gpupipe/layout.json")
+    assert run(inputs, out) == 2
+    assert main(["status", str(out)]) == 2
+    assert capsys.readouterr().err.count("layout.json: is no plain file") == 2
 
 
 # --- bookkeeping that others wrote

@@ -40,6 +40,7 @@ def output_errors(path: os.PathLike[str] | str) -> Iterator[None]:
             "EFBIG": "A file-size limit was hit: raise it (ulimit -f) and run the same command again.",
             "EACCES": "The folder is not writable for this user.",
             "EROFS": "The file system is read-only.",
+            "ELOOP": "It is a symbolic link, and nothing is written through one: put the file itself there.",
         }.get(errno_name(error), "Run the same command again once the storage is well.")
         raise OutputError(error.errno or 0, f"cannot write {path}: {error.strerror or error}. {hint}") from error
 
@@ -135,7 +136,8 @@ def write_file(path: Path, pieces: Iterable[Buffer], checksum: Checksum | None =
 
     With a checksum, the file is the member of its name.
     """
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    with output_errors(path):
+        fd = create(path, mode)
     try:
         offset = 0
         if checksum is not None:
@@ -148,6 +150,11 @@ def write_file(path: Path, pieces: Iterable[Buffer], checksum: Checksum | None =
         return offset
     finally:
         os.close(fd)
+
+
+def create(path: Path, mode: int = 0o644) -> int:
+    """Open `path` for writing, made or emptied; an ``OSError`` where it is a symbolic link."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
 
 
 def sync_folder(folder: Path) -> None:

@@ -6,6 +6,7 @@ The bytes depend on the rows alone: headers are written here, not by NumPy, whos
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections import OrderedDict
@@ -84,7 +85,7 @@ class NpySink:
         if len(self._files) >= _OPEN_FILES:
             os.close(self._files.popitem(last=False)[1])
         # Several workers may make it at once: each does the same, and none truncates.
-        fd = os.open(_partial(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fd = os.open(_partial(path), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         try:
             nbytes = len(header) + len(self._place.shard_items(shard)) * spec.nbytes
             if os.fstat(fd).st_size > nbytes:  # something was added to it
@@ -113,6 +114,8 @@ class NpySink:
         for spec in self._specs:
             path = self._path(spec, shard)
             with output_errors(path):
+                if path.is_symlink():  # of a user who moved the shard: neither written through nor taken away
+                    raise OSError(errno.ELOOP, "rows of it are to be written")
                 if path.exists():
                     path.rename(_partial(path))
 

@@ -20,6 +20,7 @@ from gpupipe.sinks.files import (
     Buffer,
     Checksum,
     checksum_of,
+    create,
     file_pieces,
     output_errors,
     publish,
@@ -55,7 +56,7 @@ class WebDatasetSink:
         """Stage the item's tar segment and move it among the blobs."""
         staged = self._place.staging / f"{ordinal}.tar"
         with output_errors(staged):
-            fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+            fd = create(staged)
         try:
             offset = 0
             for name, pieces in self.members(sample).items():
