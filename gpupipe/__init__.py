@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         UnsupportedError,
         UsageError,
     )
+    from gpupipe.forecast import Forecast
     from gpupipe.summary import Summary
     from gpupipe.types import StreamInfo
     from gpupipe.verification import Verdict
@@ -38,6 +39,7 @@ __version__ = "0.1.0"
 __all__ = [
     "CorruptError",
     "DecodeError",
+    "Forecast",
     "Frame",
     "FrameBatch",
     "GpupipeError",
@@ -66,6 +68,7 @@ __all__ = [
 
 _HOMES = {
     "api": ("clips", "load_pickle", "report", "retry", "status", "verify"),
+    "forecast": ("Forecast",),
     "summary": ("Summary",),
     "types": ("StreamInfo",),
     "verification": ("Verdict",),

@@ -12,13 +12,14 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from operator import index
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
-from gpupipe import jobs, launch, planning, verification
+from gpupipe import forecast, jobs, launch, planning, verification
 from gpupipe import plan as plans
 from gpupipe.decode import BACKENDS, MAX_PIXELS
 from gpupipe.errors import UsageError
 from gpupipe.fingerprint import Kind
+from gpupipe.forecast import Forecast
 from gpupipe.job import Job
 from gpupipe.jobs.clips import ClipsJob
 from gpupipe.launch import INTERRUPTED, Run
@@ -36,6 +37,32 @@ from gpupipe.verification import Verdict
 StrPath = str | os.PathLike[str]
 
 
+# fmt: off
+@overload
+def clips(
+    pairs_json: StrPath, output_dir: StrPath, *, clips_dir: StrPath | None = ..., videos_dir: StrPath | None = ...,
+    format: str = ..., num_frames: int = ..., size: Size = ..., split_mode: str = ..., seed: int = ...,
+    max_samples: int | None = ..., stream: int | None = ..., max_pixels: int = ..., strict: bool = ...,
+    allow_partial: bool = ..., all_frames: bool = ..., tolerance: float = ..., shard_size: int = ...,
+    backend: str = ..., num_workers: int | None = ..., shard: int = ..., total_shards: int = ..., overwrite: bool = ...,
+    continue_on_error: bool = ..., fail_fast: bool = ..., max_failure_rate: float | None = ...,
+    item_timeout: float | None = ..., memory_per_worker: int | None = ..., fingerprint: Kind = ...,
+    checkpoint_file: StrPath | None = ..., metrics_port: int | None = ..., progress: bool = ...,
+    dry_run: Literal[False] = ...,
+) -> Summary: ...
+@overload
+def clips(
+    pairs_json: StrPath, output_dir: StrPath, *, clips_dir: StrPath | None = ..., videos_dir: StrPath | None = ...,
+    format: str = ..., num_frames: int = ..., size: Size = ..., split_mode: str = ..., seed: int = ...,
+    max_samples: int | None = ..., stream: int | None = ..., max_pixels: int = ..., strict: bool = ...,
+    allow_partial: bool = ..., all_frames: bool = ..., tolerance: float = ..., shard_size: int = ...,
+    backend: str = ..., num_workers: int | None = ..., shard: int = ..., total_shards: int = ..., overwrite: bool = ...,
+    continue_on_error: bool = ..., fail_fast: bool = ..., max_failure_rate: float | None = ...,
+    item_timeout: float | None = ..., memory_per_worker: int | None = ..., fingerprint: Kind = ...,
+    checkpoint_file: StrPath | None = ..., metrics_port: int | None = ..., progress: bool = ...,
+    dry_run: Literal[True],
+) -> Forecast: ...
+# fmt: on
 def clips(
     pairs_json: StrPath,
     output_dir: StrPath,
@@ -69,7 +96,8 @@ def clips(
     checkpoint_file: StrPath | None = None,
     metrics_port: int | None = None,
     progress: bool = False,
-) -> Summary:
+    dry_run: bool = False,
+) -> Summary | Forecast:
     """Make frame tensors and CLIP tokens of video and text pairs: ``gpupipe clips``.
 
     Work goes on in processes of its own, which need no ``if __name__ == "__main__"`` in the caller's script. The same
@@ -137,10 +165,13 @@ def clips(
         Serve Prometheus metrics at this port of 127.0.0.1 while it runs; 0 for a free one, which a notice names.
     progress : bool
         Show on stderr what the command shows there.
+    dry_run : bool
+        Say what would run and what it needs, from what is there and from trying a few items; start nothing, and leave
+        nothing behind.
 
     Returns
     -------
-    Summary
+    Summary, or Forecast for a dry run
         Failed items are in it (``failed``, ``reasons``, ``failures_file``); they raise nothing.
 
     Raises
@@ -196,6 +227,8 @@ def clips(
         fingerprint=fingerprint,
         checkpoint_file=None if checkpoint_file is None else Path(checkpoint_file),
     )
+    if dry_run:
+        return forecast_of(job, run)
     shown = run_shown(lambda reporter: launch.run(job, run, reporter), "clips", progress, metrics_port=metrics_port)
     return _unless_interrupted(shown)
 
@@ -422,6 +455,15 @@ def _served(reporter: Reporter, port: int | None) -> AbstractContextManager[Repo
     from gpupipe.reports.metrics import served
 
     return served(reporter, port)
+
+
+def forecast_of(job: Job, run: Run, notices: Iterable[str] = ()) -> Forecast:
+    """What a run of a job would do, with every notice in it; see :func:`gpupipe.forecast.forecast`."""
+    reporter = Quiet()
+    for text in notices:
+        reporter.notice(text)
+    found = forecast.forecast(job, run, reporter)
+    return replace(found, notices=[*reporter.notices, *found.notices])
 
 
 def _unless_interrupted(summary: Summary) -> Summary:

@@ -18,6 +18,7 @@ from gpupipe.memory import HostSlot, RowSpec
 from gpupipe.plan import Plan, PlanWriter
 from gpupipe.sinks.base import Place, Sample, Sink
 from gpupipe.stages import Stages
+from gpupipe.types import Size
 
 
 class ItemMemoryError(MemoryError):
@@ -71,6 +72,29 @@ class Completion:
     sample: Sample | None = None
     record: str = ""
     error: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the headers of an item's input say, for a forecast; empty or None where it has no such thing.
+
+    Attributes
+    ----------
+    codec, layout : str
+        FFmpeg's names of the codec and the pixel format.
+    size : tuple of int or None
+        ``(height, width)`` in pixels, upright.
+    seconds : float or None
+        Its length.
+    backend : str
+        What would decode it.
+    """
+
+    codec: str = ""
+    layout: str = ""
+    size: Size | None = None
+    seconds: float | None = None
+    backend: str = ""
 
 
 class Operator(Protocol):
@@ -145,6 +169,9 @@ class Job(Protocol):
 
     def input_file(self, item: Any) -> str | None:
         """Path of the item's input file, there or not; None where the item names none. Never raises."""
+
+    def probe(self, item: Any) -> Facts:
+        """Open the item's input and read no more than its headers; raises as working it would."""
 
     def rows(self) -> Sequence[RowSpec]:
         """The declared rows."""

@@ -244,8 +244,8 @@ class Ledger:
 
     def outcomes(self, state: int | None = None) -> Iterator[Outcome]:
         """Every row, or those of one state, by ordinal."""
-        where = "" if state is None else f"where state = {int(state)}"
-        for row in self._db.execute(f"select {', '.join(_COLUMNS)} from items {where} order by ordinal"):
+        where = "" if state is None else f"and state = {int(state)}"
+        for row in self._pages(_COLUMNS, where):
             yield Outcome(*row)
 
     def outcome(self, ordinal: int) -> Outcome | None:
@@ -254,15 +254,13 @@ class Ledger:
         return None if row is None else Outcome(*row)
 
     def fingerprints(self) -> Iterator[tuple[int, int, str, int]]:
-        """Ordinal, state, fingerprint and epoch of every row that is not pending, by ordinal.
+        """Ordinal, state, fingerprint and epoch of every row that is not pending, by ordinal."""
+        return self._pages(["ordinal", "state", "fingerprint", "epoch"], "and state != 0")
 
-        Page by page: who looks at an input file for every row would else keep the writer of a running job waiting.
-        """
+    def _pages(self, columns: list[str], where: str) -> Iterator[Any]:
+        # Who looks at a file for every row would else keep the writer of a run that is at work waiting.
         last = -1
-        query = (
-            "select ordinal, state, fingerprint, epoch from items where state != 0 and ordinal > ? "
-            f"order by ordinal limit {_PAGE_ROWS}"
-        )
+        query = f"select {', '.join(columns)} from items where ordinal > ? {where} order by ordinal limit {_PAGE_ROWS}"
         while rows := self._db.execute(query, (last,)).fetchall():
             yield from rows
             last = rows[-1][0]

@@ -132,6 +132,13 @@ def job_of(kind: Callable[..., Job], plan: Plan) -> Job:
     return job
 
 
+def maker(job: Job, output: Path, plan: Plan) -> Job:
+    """The job as it made the plan of an output; raises :class:`UsageError` where another one did."""
+    if plan.job != job.name:
+        raise UsageError(f"{output}: made by the job {plan.job}. Remove the folder yourself, or choose another.")
+    return job_of(type(job), plan)
+
+
 def _another(plan: Plan, what: str) -> str:
     return (
         f"{plan.folder}: planned by another version ({what}). "
@@ -158,9 +165,7 @@ def remove_output(job: Job, output: Path) -> None:
     """
     bookkeeping = output / BOOKKEEPING
     with ownership.alone(bookkeeping), closing(Plan(bookkeeping / "plan")) as plan:
-        if plan.job != job.name:
-            raise UsageError(f"{output}: made by the job {plan.job}. Remove the folder yourself, or choose another.")
-        made = job_of(type(job), plan)
+        made = maker(job, output, plan)
         for shard in bookkeeping.glob("shard-*"):
             for path in [*shard.glob("ledger.db*"), shard / "complete"]:
                 remove_tree(path)

@@ -6,8 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from gpupipe import launch
-from gpupipe.cli.run import add_job_flags, run_and_report, run_from
+from gpupipe.cli.run import add_job_flags, run_job
 from gpupipe.errors import UsageError
 
 
@@ -84,8 +83,7 @@ def _run(arguments: argparse.Namespace) -> int:
         videos_dir=_absolute(arguments.videos_dir),
         backend=arguments.backend,
     )
-    run, notices = run_from(arguments, arguments.output_dir.absolute())
-    return run_and_report(lambda reporter: launch.run(job, run, reporter), notices, arguments, unit="clips")
+    return run_job(job, arguments, arguments.output_dir.absolute(), unit="clips")
 
 
 def _absolute(path: str | None) -> Any:

@@ -5,20 +5,24 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gpupipe.api import run_shown
+from gpupipe import launch
+from gpupipe.api import forecast_of, run_shown
 from gpupipe.cli.say import say
 from gpupipe.errors import UsageError
 from gpupipe.fingerprint import KINDS
+from gpupipe.job import Job
 from gpupipe.launch import MAX_FAILURE_RATE, Run
 from gpupipe.machine import usable_cores
 from gpupipe.progress import Reporter
 from gpupipe.reports.final import final_text
+from gpupipe.reports.forecast import forecast_text
 from gpupipe.summary import Summary
 
 SETTINGS = Path("gpupipe.toml")
@@ -33,6 +37,7 @@ def add_job_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--gpu-ids", nargs="+", metavar="G", help="one process a GPU named; repeats are weights")
     group.add_argument("--num-nodes", type=int, metavar="N", help="accepted; see the README on clusters")
     group.add_argument("--batch-size", type=int, metavar="N", help="accepted; for GPU backends")
+    group.add_argument("--dry-run", action="store_true", help="say what would run and what it needs; start nothing")
     parser.set_defaults(max_failure_rate=MAX_FAILURE_RATE)
 
 
@@ -140,6 +145,21 @@ def run_asked(arguments: argparse.Namespace, output: Path) -> Run:
         fingerprint=arguments.fingerprint,
         checkpoint_file=arguments.checkpoint_file,
     )
+
+
+def run_job(job: Job, arguments: argparse.Namespace, output: Path, unit: str) -> int:
+    """Run a job as its flags ask for, or say what that would be; returns the exit code."""
+    run, notices = run_from(arguments, output)
+    if not arguments.dry_run:
+        return run_and_report(lambda reporter: launch.run(job, run, reporter), notices, arguments, unit)
+    found = forecast_of(job, run, notices)
+    if arguments.json:
+        say(json.dumps(found.to_json()))
+    elif not arguments.quiet:
+        say(forecast_text(found, unit))
+    for problem in found.problems:
+        print(f"gpupipe: {problem}", file=sys.stderr)
+    return found.exit_code
 
 
 def run_and_report(

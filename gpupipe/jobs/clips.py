@@ -15,10 +15,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gpupipe import decode
 from gpupipe.decode import MAX_PIXELS
 from gpupipe.errors import InputError, MissingInputError, UsageError
 from gpupipe.frames import FrameReader, Frames, Sampling
-from gpupipe.job import Completion, Dataset, ItemLoop, Operator, Work
+from gpupipe.job import Completion, Dataset, Facts, ItemLoop, Operator, Work
 from gpupipe.jobs import thumbnail as thumbnails
 from gpupipe.jobs.pairs import Pair, clip_name, parse_pair, read_pairs, size_curve
 from gpupipe.ledger import DONE, FAILED, STATES, Outcome
@@ -184,6 +185,13 @@ class ClipsJob:
             return Path(self.clips_dir, pair.clip_name)
         assert self.videos_dir is not None
         return _find_video(Path(self.videos_dir), pair.vid)
+
+    def probe(self, item: Any) -> Facts:
+        """What the video's headers say."""
+        path = self.locate(self.pair(item))
+        with decode.open(path, self.backend, self.stream, self.max_pixels) as decoder:
+            info = decoder.info
+            return Facts(info.codec, info.layout or "", info.upright, info.duration_seconds, decoder.backend)
 
     # ---- the work
 

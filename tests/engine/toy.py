@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gpupipe.errors import InputError, OutputError
-from gpupipe.job import Completion, ItemLoop
+from gpupipe.errors import InputError, MissingInputError, OutputError
+from gpupipe.job import Completion, Facts, ItemLoop
 from gpupipe.memory import RowSpec
 from gpupipe.sinks.base import Sample
 from gpupipe.sinks.files import publish
@@ -61,6 +61,15 @@ class ToyJob:
 
     def input_file(self, item):
         return f"{self.marks}/input-{item}"
+
+    def probe(self, item):
+        if item == "absent":
+            raise MissingInputError(f"{item}: no such file")
+        if item == "crash-probe":
+            os.abort()
+        if item == "hang-probe":
+            time.sleep(3600)
+        return Facts(codec="toy", layout="flat", size=(2, 3), seconds=float(len(item)), backend="none")
 
     def rows(self):
         return [RowSpec("payload", (64,), "|u1"), RowSpec("pair", (2,), "<i8"), RowSpec("valid", (), "|b1")]
