@@ -24,7 +24,7 @@ from gpupipe.fingerprint import KINDS, Kind
 from gpupipe.job import Dataset, Job, class_path
 from gpupipe.ledger import DONE, FAILED, PENDING, Event, Ledger, Ledgers, Outcome, RunRecord
 from gpupipe.machine import memory_bytes, usable_cores
-from gpupipe.ownership import Ownership, refuse_links
+from gpupipe.ownership import MAX_SHARDS, Ownership, refuse_links
 from gpupipe.plan import BOOKKEEPING, Plan
 from gpupipe.progress import Reporter, Snapshot
 from gpupipe.redo import Choice
@@ -36,7 +36,8 @@ from gpupipe.supervisor import Supervisor
 
 INTERRUPTED = "interrupted"
 MAX_FAILURE_RATE = 0.5
-MIN_MEMORY = 256 << 20
+MIN_MEMORY, MAX_MEMORY = 256 << 20, 1 << 50
+MAX_WORKERS = 4096
 RECYCLE_SECONDS = 3600.0  # a new worker costs half a second
 _CHECKPOINT_SECONDS = 5.0
 
@@ -91,12 +92,14 @@ class Run:
 
     def check(self) -> None:
         """Raise :class:`UsageError` for values that cannot be."""
+        if self.total_shards > MAX_SHARDS:
+            raise UsageError(f"--total-shards {self.total_shards}: expected at most {MAX_SHARDS}")
         if not 0 <= self.shard < self.total_shards:
             raise UsageError(
                 f"--shard {self.shard}: expected 0 to {self.total_shards - 1} (--total-shards {self.total_shards})"
             )
-        if self.workers is not None and self.workers < 1:
-            raise UsageError(f"--num-workers {self.workers}: expected at least 1")
+        if self.workers is not None and not 1 <= self.workers <= MAX_WORKERS:
+            raise UsageError(f"--num-workers {self.workers}: expected 1 to {MAX_WORKERS}")
         if self.checkpoint_file is not None and not self.checkpoint_file.absolute().parent.is_dir():
             raise UsageError(f"--checkpoint-file {self.checkpoint_file}: no such folder")
         if self.item_timeout is not None and self.item_timeout <= 0:
@@ -108,6 +111,8 @@ class Run:
                 f"--memory-per-worker {self.memory_per_worker}: expected at least {MIN_MEMORY >> 20} MiB, which a "
                 "worker needs for itself"
             )
+        if self.memory_per_worker is not None and self.memory_per_worker > MAX_MEMORY:
+            raise UsageError(f"--memory-per-worker {self.memory_per_worker}: expected at most {MAX_MEMORY >> 40} TiB")
         if self.fingerprint not in KINDS:
             raise UsageError(f"--fingerprint {self.fingerprint!r}: expected one of {', '.join(KINDS)}")
         if self.overwrite and self.total_shards > 1:
@@ -128,6 +133,8 @@ def run(job: Job, how: Run, reporter: Reporter) -> Summary:
     job.check()
     source = planning.source_facts(job.source())
     planning.check_output(how.output)
+    if how.checkpoint_file is not None:
+        planning.check_checkpoint(how.checkpoint_file, job, how.output)
     bookkeeping = how.output / BOOKKEEPING
     if how.overwrite and plans.exists(bookkeeping):
         refuse_links(bookkeeping)
@@ -155,6 +162,8 @@ def retry(job: Job, how: Run, choice: Choice, reporter: Reporter) -> Summary:
     how.check()
     job.check()
     planning.check_output(how.output)
+    if how.checkpoint_file is not None:
+        planning.check_checkpoint(how.checkpoint_file, job, how.output)
     bookkeeping = how.output / BOOKKEEPING
     with Ownership(bookkeeping, how.shard, how.total_shards) as claim:
         return _run_plan(job, how, reporter, claim, Plan(bookkeeping / "plan"), choice)
@@ -287,7 +296,9 @@ class _Session:
         text = json.dumps(
             {"processed_indices": np.flatnonzero(self._states == DONE).tolist(), "timestamp": time.time() - active}
         )
-        publish(path, [text.encode()])
+        # Beside it a kill would leave a rest for good: ours is swept.
+        ours = self._place.staging
+        publish(path, [text.encode()], ours if ours.stat().st_dev == path.absolute().parent.stat().st_dev else None)
 
     # ---- the end of a run
 

@@ -29,6 +29,7 @@ from gpupipe.errors import OutputError, UsageError
 
 PENDING, DONE, FAILED = 0, 1, 2
 STATES = ("pending", "done", "failed")
+LOCK_SECONDS = 60.0  # who reads the ledger keeps its writer waiting; longer than that is no reading
 _PAGE_ROWS = 4096
 
 
@@ -175,10 +176,10 @@ class Ledger:
             if plan_hash is None:
                 # Where it may be written, a reader finishes what a killed writer left half-done (a hot journal).
                 mode = "rw" if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK) else "ro"
-                self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=60)
+                self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=LOCK_SECONDS)
                 self.born = bool(self._db.execute("select 1 from sqlite_master where name = 'meta'").fetchone())
             else:
-                self._db = sqlite3.connect(path, timeout=60)
+                self._db = sqlite3.connect(path, timeout=LOCK_SECONDS)
                 self._db.execute("pragma journal_mode = truncate")
                 self._db.execute("pragma synchronous = full")
                 self._db.executescript(f"begin;{_SCHEMA}commit;")  # all of it or nothing, for whoever reads it next
@@ -190,7 +191,7 @@ class Ledger:
         except sqlite3.Error as error:
             if hasattr(self, "_db"):
                 self.close()
-            raise OutputError(0, f"{path}: {error}. Run the same command again once the storage is well.") from error
+            raise OutputError(0, f"{path}: {error}. {_advice(error)}") from error
         except UsageError:
             self.close()
             raise
@@ -212,9 +213,7 @@ class Ledger:
                     "insert or replace into meta values (?, ?)", [(key, _dumps(value)) for key, value in meta.items()]
                 )
         except sqlite3.Error as error:
-            raise OutputError(
-                0, f"{self.path}: {error}. Run the same command again once the storage is well."
-            ) from error
+            raise OutputError(0, f"{self.path}: {error}. {_advice(error)}") from error
 
     def meta(self, key: str) -> Any:
         """A value kept with the ledger; None where there is none."""
@@ -363,3 +362,9 @@ class Ledgers:
 
 def _dumps(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"))
+
+
+def _advice(error: sqlite3.Error) -> str:
+    if "locked" in str(error):
+        return "Another process has it open: end that (fuser names it) and run the same command again."
+    return "Run the same command again once the storage is well."

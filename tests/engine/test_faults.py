@@ -22,6 +22,7 @@ from others import GrowingJob, PatientJob, PoisonedClips, VanishingClips
 from toy import ToyJob
 
 import gpupipe.launch
+import gpupipe.ledger
 import gpupipe.planning
 import gpupipe.supervisor
 from gpupipe import watchdog
@@ -344,6 +345,45 @@ def test_a_reader_that_holds_the_ledger_only_delays_the_run(toys, tmp_path):
         reader.execute("commit")
     assert process.wait(60) == 0
     assert status(out)["done"] == 400
+
+
+def test_a_reader_that_never_lets_go_stops_the_run(toys, tmp_path, monkeypatch):
+    monkeypatch.setattr(gpupipe.ledger, "LOCK_SECONDS", 0.3)
+    job, out = toys(["ok"] * 40, delay=0.01), tmp_path / "out"
+    readers = []
+
+    def read():
+        readers.append(sqlite3.connect(out / ".gpupipe/shard-0/ledger.db", isolation_level=None))
+        readers[0].execute("begin")
+        readers[0].execute("select count(*) from items").fetchone()
+
+    with pytest.raises(OutputError, match=r"locked\. Another process has it open"):
+        go(job, out, Acting(1, read), workers=1)
+    readers[0].close()
+    assert status(out)["done"] == 0
+    assert go(job, out, workers=1).done == 40
+
+
+def test_a_kill_leaves_nothing_beside_the_checkpoint_file(toys, tmp_path):
+    code = """
+import os, sys
+from pathlib import Path
+from gpupipe.sinks import files
+sync = files.sync_file
+files.sync_file = lambda path: os.kill(os.getpid(), 9) if path.name.startswith("check.json") else sync(path)
+from gpupipe.launch import Run, run
+from helpers import Quietly
+from toy import ToyJob
+run(ToyJob(plan_file=sys.argv[1]), Run(Path(sys.argv[2]), workers=1, checkpoint_file=Path(sys.argv[3])), Quietly())
+"""
+    job, exported = toys(["ok"] * 3), tmp_path / "exported"
+    exported.mkdir()
+    process = start(code, job.plan_file, str(tmp_path / "out"), str(exported / "check.json"))
+    assert process.wait(60) == -signal.SIGKILL
+    assert not list(exported.iterdir())
+    assert go(ToyJob(plan_file=job.plan_file), tmp_path / "out", checkpoint_file=exported / "check.json").done == 3
+    assert [path.name for path in exported.iterdir()] == ["check.json"]
+    assert not list((tmp_path / "out").rglob("*.partial"))
 
 
 def _after(seconds):
