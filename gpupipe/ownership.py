@@ -26,6 +26,8 @@ from gpupipe.sinks.files import output_errors, publish, remove_tree
 LOCKS = ("lock", "layout.lock")
 """Files of the bookkeeping that outlive everything else in it: a lock may not be removed while it can be held."""
 
+MAX_SHARDS = 1 << 20  # run shards: more are a mistake
+
 
 class Ownership:
     """The right to write one run shard of an output, held from construction to :meth:`close`.

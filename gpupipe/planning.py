@@ -44,6 +44,30 @@ def source_facts(path: Path) -> dict[str, Any]:
     return {"path": str(path.absolute()), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
 
 
+def check_checkpoint(path: Path, job: Job, output: Path) -> None:
+    """Raise :class:`UsageError` where an export to `path` would replace anything but an earlier export."""
+    where = f"--checkpoint-file {path}"
+    path, out = path.absolute().parent.resolve() / path.name, output.resolve()
+    own = {FAILURES, *job.remains()}
+    if path.is_relative_to(out) and (path.parent != out or path.suffix != ".json" or path.name in own):
+        raise UsageError(
+            f"{where}: is for the dataset itself. Name a file beside the output folder, or in it one like progress.json"
+        )
+    try:
+        if not S_ISREG(path.lstat().st_mode):
+            raise UsageError(f"{where}: is there and no plain file, and would be replaced. Name another file.")
+        if os.path.lexists(job.source()) and path.samefile(job.source()):
+            raise UsageError(f"{where}: is the input of this run, and would be replaced. Name another file.")
+        with path.open("rb") as file:
+            start = file.read(4096)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UsageError(f"{where}: cannot be read ({error.strerror}). Name another file.") from error
+    if start and b'"processed_indices"' not in start:
+        raise UsageError(f"{where}: is no earlier export, and would be replaced. Remove it, or name another file.")
+
+
 def check_place(output: Path) -> Path:
     """The output folder, or the nearest folder above it that exists; raises :class:`UsageError` as a run would."""
     place = output

@@ -30,7 +30,7 @@ Crop = tuple[int, int, int, int]
 """``(top, left, bottom, right)`` in samples of the first plane, in the decoded orientation, ends excluded."""
 
 _PLANS_KEPT = 32
-_MAX_SIDE = 65536
+MAX_SIDE = 65536
 
 
 class Resizer:
@@ -59,8 +59,8 @@ class Resizer:
     """
 
     def __init__(self, size: Size | None, crop: Crop | None = None) -> None:
-        if size is not None and not all(1 <= side <= _MAX_SIDE for side in size):
-            raise UsageError(f"size {size}: expected (height, width) of 1 to {_MAX_SIDE} pixels each")
+        if size is not None and not all(1 <= side <= MAX_SIDE for side in size):
+            raise UsageError(f"size {size}: expected (height, width) of 1 to {MAX_SIDE} pixels each")
         if crop is not None and not (0 <= crop[0] < crop[2] and 0 <= crop[1] < crop[3]):
             raise UsageError(
                 f"crop {crop}: expected (top, left, bottom, right) with 0 <= top < bottom, 0 <= left < right"
@@ -223,8 +223,8 @@ def colour_coefficients(family: str, matrix: str, full_range: bool, depth: int) 
 def _compile(format: SurfaceFormat, crop: Crop | None, out: Size) -> _native.Resize:
     layout = layout_of(format.layout)
     height, width = format.height, format.width
-    if not (1 <= height <= _MAX_SIDE and 1 <= width <= _MAX_SIDE):
-        raise InputError(f"{_describe(format)}: expected 1 to {_MAX_SIDE} samples a side")
+    if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
+        raise InputError(f"{_describe(format)}: expected 1 to {MAX_SIDE} samples a side")
     if crop is not None and (crop[2] > height or crop[3] > width):
         raise InputError(f"{_describe(format)}: crop {crop} reaches outside the picture")
     if format.rotation not in (0, 90, 180, 270):

@@ -433,6 +433,42 @@ def test_nothing_is_written_or_removed_through_a_link(made, tmp_path, capsys, fo
             assert contents(elsewhere) == before, situation
 
 
+@pytest.mark.parametrize("flag", ["--num-workers", "--total-shards", "--memory-per-worker", "--shard-size"])
+def test_numbers_without_end_are_refused(clip, tmp_path, capsys, flag):
+    inputs = lay(tmp_path, clip, [{"vid": "a", "clip_path": "a.mp4"}])
+    for digits in (19, 30, 400):
+        with suppress(SystemExit):  # argparse's own words
+            assert run(inputs, tmp_path / "out", flag, "9" * digits) == 2
+        said = capsys.readouterr().err
+        assert flag in said
+        assert "Traceback" not in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_export_replaces_nothing_but_an_export(made, tmp_path, capsys):
+    """``--checkpoint-file`` names a file that is written anew: not the input, a device, or a part of the dataset."""
+    inputs, out = made("npy")
+    (tmp_path / "notes").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "notes")
+    os.mkfifo(tmp_path / "pipe")
+    (out / "mine.json").write_text("{}")
+    before = contents(out.parent), contents(tmp_path)
+    refused = [inputs / "pairs.json", inputs / "clips" / "a.mp4", tmp_path / "notes", tmp_path / "link", tmp_path]
+    refused += [tmp_path / "pipe", out, out / "mine.json", out / "failed.jsonl", out / "dataset_info.json"]
+    refused += [out / name for name in ("frames-00000.npy", "frames-00001.npy", "index.parquet", ".gpupipe/plan/x")]
+    refused += [out / ".gpupipe" / "lock", out / ".gpupipe" / "new.json", out / "clips" / ".." / "failed.jsonl"]
+    for path in refused:
+        for command in ([], ["retry"]):
+            export = ("--checkpoint-file", str(path))
+            code = main(["retry", str(out), *export]) if command else run(inputs, out, "--format", "npy", *export)
+            assert (code, f"--checkpoint-file {path}" in capsys.readouterr().err) == (2, True), path
+    assert (contents(out.parent), contents(tmp_path)) == before
+    for _ in range(2):  # an earlier export is replaced
+        for path in (tmp_path / "progress.json", out / "progress.json"):
+            assert run(inputs, out, "--format", "npy", "--checkpoint-file", str(path)) == 3
+            assert json.loads(path.read_bytes())["processed_indices"] == [0, 2]
+
+
 def test_an_output_folder_may_be_a_link(clip, tmp_path):
     inputs = lay(tmp_path / "in", clip, [{"vid": "a", "clip_path": "a.mp4"}])
     (tmp_path / "disk").mkdir()

@@ -67,7 +67,10 @@ def nbytes(text: str) -> int:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a size such as 2G or 512M")
-    return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
+    try:
+        return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
+    except OverflowError:
+        raise argparse.ArgumentTypeError(f"{text!r}: larger than any memory") from None
 
 
 def read_settings(parser: argparse.ArgumentParser, job: str) -> None:

@@ -33,7 +33,7 @@ from gpupipe.sinks.pickles import array_pieces, dumps
 from gpupipe.sinks.samples import SamplesSink
 from gpupipe.sinks.webdataset import WebDatasetSink
 from gpupipe.stages import Stages
-from gpupipe.transform import ARITHMETIC_VERSION
+from gpupipe.transform import ARITHMETIC_VERSION, MAX_SIDE
 
 SPLITS = ("train", "val", "test")
 SPLIT_MODES = ("random", "all_train", "all_test")
@@ -42,6 +42,7 @@ CONTEXT_LENGTH = 77
 SIZE_POINTS = 16
 MAX_ID_BYTES = 200
 MAX_ROW_BYTES = 4 << 30
+MAX_SHARD_SIZE = 1 << 31
 _PLANNED_FIELDS = ("vid", "clip_path", "transcript", "transcript clip", "size", "begin_time", "end_time", "duration")
 
 
@@ -98,6 +99,13 @@ class ClipsJob:
         ):
             if value < 1:
                 raise UsageError(f"{flag} {value}: expected at least 1")
+        for flag, value, most in (
+            ("--frame-height", self.frame_height, MAX_SIDE),
+            ("--frame-width", self.frame_width, MAX_SIDE),
+            ("--shard-size", self.shard_size, MAX_SHARD_SIZE),
+        ):
+            if value > most:
+                raise UsageError(f"{flag} {value}: expected at most {most}")
         for flag, word, known in (("--split-mode", self.split_mode, SPLIT_MODES), ("--format", self.format, FORMATS)):
             if word not in known:
                 raise UsageError(f"{flag} {word!r}: expected one of {', '.join(known)}")
