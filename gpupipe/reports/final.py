@@ -47,7 +47,7 @@ def final_text(summary: Summary, unit: str) -> str:
 
 def _ceiling(share: float) -> str:
     text = f"the workers used {100 * share:.0f}% of their cores' time"
-    return text if share >= _CPU_BOUND else f"{text}, so storage or too few items held them back"
+    return text if share >= _CPU_BOUND else f"{text}, so storage, other programs or too few items held them back"
 
 
 def status(out: Path) -> dict[str, Any]:
