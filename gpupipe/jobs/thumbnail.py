@@ -89,17 +89,12 @@ def strip(frames: Picture, columns: int, gap: int = 4, paper: int = 32) -> Pictu
 
 def _of_shard(path: Path, row: int) -> Picture:
     partial = path.with_name(f"{path.name}.partial")
-    for there in (path, partial):
-        if there.exists():
-            return np.asarray(_mapped(there)[row])
-    return np.asarray(_mapped(path)[row])  # it was renamed between the two looks, or is gone
-
-
-def _mapped(path: Path) -> npt.NDArray[np.uint8]:
+    # Where neither is there at these looks it was renamed between them, or is gone.
+    there = next((one for one in (path, partial) if one.exists()), path)
     try:
-        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    except ValueError as error:
-        raise InputError(f"{path}: {error}") from error
+        return np.asarray(np.load(there, mmap_mode="r", allow_pickle=False)[row])
+    except (ValueError, IndexError) as error:
+        raise InputError(f"{there}: {error}") from error
 
 
 def _of_tar(place: Place, ordinal: int) -> Picture:

@@ -167,7 +167,7 @@ def test_during_a_run(tmp_path, toy_in_reach):
         assert "Running" in page.text
         assert f"process {run.pid}" in page.text
         assert "Done 40 of 41" in numbers(page)
-        assert "The job has none of these items" in page.text
+        assert "the job has no picture of it" in page.text
     finally:
         run.kill()
         run.wait()
@@ -247,8 +247,29 @@ def test_damaged_items_are_said_and_cost_nothing_else(tmp_path):
     page = page_of(out)
     assert len(page.found("img")) == 1
     assert "os.system" in page.text
-    (good / "video_input.pkl").write_bytes(dumps(np.zeros((2, 32), np.uint8)))
-    assert "expected frames" in page_of(out).text
+    (out / "sample_000000_a/video_input.pkl").write_bytes(dumps(np.zeros((2, 32), np.uint8)))
+    page = page_of(out)
+    assert len(page.found("img")) == 1
+    assert "expected frames" in page.text
+
+
+def test_damaged_shards_are_said(tmp_path):
+    """Cut off, too short, and of another kind."""
+    rows = [done(n) for n in range(6)]
+    arrays = make(tmp_path / "npy", ["v"] * 6, [rows], [[a_run()]], format="npy", shard_size=2)
+    whole = np.full((2, 4, 16, 16, 3), 90, np.uint8)
+    for shard in range(3):
+        np.save(arrays / f"frames-{shard:05d}.npy", whole[: 1 if shard == 2 else 2])
+    with (arrays / "frames-00000.npy").open("r+b") as file:
+        file.truncate(200)
+    np.save(arrays / "frames-00001.npy", np.zeros((2, 4), object), allow_pickle=True)
+    assert len(page_of(arrays).found("img")) == 1  # the one row of the short shard
+    tars = make(tmp_path / "tars", ["v"] * 6, [rows], [[a_run()]], format="webdataset", shard_size=2)
+    (tars / "00000.tar").write_bytes(b"no tar" * 1000)
+    (tars / "00001.tar").write_bytes(b"")
+    assert "None of 6 could be shown; 000000_v: 00000.tar: item 0 is not in it" in page_of(tars).text.replace(
+        f"{tars}/", ""
+    )
 
 
 def test_the_choice_is_seeded(tmp_path):
@@ -359,7 +380,7 @@ def test_more_workers_than_rows_share_them(tmp_path):
     finally:
         record.close()
     assert drawn.grouped == 5
-    assert [row.name for row in drawn.rows][-1] == "workers 195 to 199"
+    assert [row.name for row in drawn.rows][-1] == "worker 195–199"
     assert all(row.busy == pytest.approx(0.5) for row in drawn.rows)
 
 
@@ -370,6 +391,8 @@ def test_more_workers_than_rows_share_them(tmp_path):
     ("seconds", "words"),
     [
         (5e-5, "50 µs"),
+        (9.5e-4, "950 µs"),
+        (9.99e-4, "1 ms"),
         (0.05, "50 ms"),
         (0.5, "0.5 s"),
         (59.7, "1 min 00 s"),

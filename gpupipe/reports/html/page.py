@@ -351,9 +351,7 @@ def _template() -> Environment:
         count=text.count, number=text.number, nbytes=text.nbytes, duration=text.duration, tick=text.tick,
         share=text.share, when=text.when, zone=text.zone, shown=text.shown,
     )  # fmt: skip
-    made.globals.update(
-        no_picture=pictures.NO_PICTURE, signs=workers.SIGNS, levels=workers.LEVELS, row_height=workers.ROW_HEIGHT
-    )
+    made.globals.update(signs=workers.SIGNS, levels=workers.LEVELS, row_height=workers.ROW_HEIGHT)
     return made
 
 

@@ -18,7 +18,6 @@ from gpupipe.ledger import Outcome
 from gpupipe.plan import Plan
 from gpupipe.sinks.base import Place
 
-NO_PICTURE = "the job has no picture of it"
 MAX_WIDTH, MAX_HEIGHT = 640, 240
 _QUALITY = 4  # of mjpeg, 1 is best
 
@@ -61,7 +60,7 @@ def card(job: Job, place: Place, plan: Plan, outcome: Outcome) -> Card:
     except (InputError, OSError) as error:  # damaged, or done anew this instant: judging that is not for a report
         return Card(ordinal, name, why=_why(error))
     if picture is None:
-        return Card(ordinal, name, why=NO_PICTURE)
+        return Card(ordinal, name, why="the job has no picture of it")
     src, size = jpeg_url(picture)
     return Card(ordinal, name, src, size)
 

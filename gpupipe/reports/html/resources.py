@@ -89,7 +89,7 @@ def resources(runs: Sequence[RunRecord]) -> list[Resource]:
         f"{text.duration(used)} of CPU time",
         f"{text.duration(there)} ({cores})" if there else "not recorded",
         cpu_share(runs),
-        "The workers' own time, of the cores the runs could use while they ran.",
+        "The workers’ own time, of the cores the runs could use while they ran.",
     )
     return [cpu, _memory(runs), *_storage(runs, seconds)]
 
@@ -105,17 +105,17 @@ def _memory(runs: Sequence[RunRecord]) -> Resource:
         f"{text.nbytes(run.peak_bytes)} a worker, {text.nbytes(need)} for all {workers(run)}",
         text.nbytes(memory),
         min(1.0, share),
-        "Reckoned as if every worker had been at the largest worker's peak at once; pages they share count each time.",
+        "Reckoned as if every worker had been at the largest worker’s peak at once; pages they share count each time.",
     )
 
 
 def _storage(runs: Sequence[RunRecord], seconds: float) -> list[Resource]:
     note = "What the workers asked the system for, page cache included. A ceiling would need a measurement of the disk."
     return [
-        Resource(name, f"{text.nbytes(total / seconds)}/s, {text.nbytes(total)}", "not measured", None, note)
-        for name, total in (
-            ("Storage, read", sum(run.read_bytes for run in runs)),
-            ("Storage, written", sum(run.written_bytes for run in runs)),
+        Resource(name, f"{text.nbytes(total / seconds)}/s, {text.nbytes(total)}", "not measured", None, words)
+        for name, total, words in (
+            ("Storage, read", sum(run.read_bytes for run in runs), ""),
+            ("Storage, written", sum(run.written_bytes for run in runs), note),
         )
     ]
 

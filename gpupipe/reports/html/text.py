@@ -59,10 +59,10 @@ def nbytes(value: float) -> str:
 
 def duration(seconds: float) -> str:
     """``58 µs``, ``1.2 ms``, ``0.12 s``, ``48 s``, ``3 min 05 s``, ``2 h 05 min``, ``3 d 4 h``."""
-    if seconds < 0.1:
-        return f"{1e6 * seconds:.2g} µs" if seconds < 1e-3 else f"{1e3 * seconds:.2g} ms"
-    if seconds < 10:
-        return f"{seconds:.2g} s"
+    if seconds < 9.95:
+        scale, unit = (1e6, "µs") if seconds < 0.995e-3 else (1e3, "ms") if seconds < 0.0995 else (1.0, "s")
+        value = seconds * scale
+        return f"{value:.0f} {unit}" if value >= 10 else f"{value:.2g} {unit}"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -81,12 +81,12 @@ def timeline(shards: list[Shard], axis: Axis) -> Timeline:
         for start in range(0, len(workers), grouped):
             group = workers[start : start + grouped]
             shares = busy[start : start + grouped].mean(axis=0)
-            prefix = f"{shard.name}, " if len(shards) > 1 else ""
-            name = f"worker {group[0]}" if len(group) == 1 else f"workers {group[0]} to {group[-1]}"
+            numbered = f"{group[0]}" if len(group) == 1 else f"{group[0]}–{group[-1]}"
+            name = f"{shard.name}: {numbered}" if len(shards) > 1 else f"worker {numbered}"
             levels = np.ceil(np.round(shares, 3) * LEVELS).astype(np.int64)
             for level in range(LEVELS):
                 parts[level].append(bars(levels, ROW_HEIGHT * len(made.rows) + _GAP / 2, ROW_HEIGHT - _GAP, level + 1))
-            made.rows.append(Row(prefix + name, float(shares.mean())))
+            made.rows.append(Row(name, float(shares.mean())))
         for at, kind, worker in shard.marks:
             if kind in SIGNS:
                 column = min(COLUMNS - 1, int(axis.place(at) * COLUMNS))
