@@ -146,6 +146,9 @@ def forecast(job: Job, how: Run, reporter: Reporter) -> Forecast:
     job.check()
     source = planning.source_facts(job.source())
     there = planning.check_place(how.output)
+    if how.checkpoint_file is not None:
+        planning.check_checkpoint(how.checkpoint_file, job, how.output)
+    ownership.refuse_links(how.output / BOOKKEEPING)
     planned = plans.exists(how.output / BOOKKEEPING)
     with _removed_on_sigterm(), tempfile.TemporaryDirectory(prefix="gpupipe-dry-run-") as name:
         scratch = Path(name)

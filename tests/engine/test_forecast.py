@@ -116,6 +116,17 @@ def test_an_output_that_cannot_be_is_refused(planned, tmp_path):
         look(planned(["ok"]), tmp_path / "file/out")
 
 
+def test_what_a_run_refuses_is_refused(planned, tmp_path):
+    job = planned(["ok"])
+    with pytest.raises(UsageError, match="is the input of this run"):
+        look(job, tmp_path / "out", checkpoint_file=Path(job.plan_file))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out/.gpupipe").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match="symbolic link"):
+        look(job, tmp_path / "out")
+
+
 def test_sigterm_leaves_nothing_and_nobody(planned, tmp_path, scratch):
     job = planned(["stuck"])
     code = (
