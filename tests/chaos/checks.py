@@ -16,7 +16,7 @@ from gpupipe.ledger import DONE, FAILED, Ledgers
 from gpupipe.ownership import read_layout
 
 _BOOKS = {"plan", "lock", "layout.lock", "layout.json", "index.json", "blobs"}
-_SHARD_BOOKS = {"lock", "ledger.db", "ledger.db-journal", "staging", "complete"}
+_SHARD_BOOKS = {"failed.jsonl", "lock", "ledger.db", "ledger.db-journal", "staging", "complete"}
 
 
 def faults(case: Case, out: Path, calm: Path) -> list[str]:

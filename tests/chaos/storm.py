@@ -44,15 +44,15 @@ SECONDS = 240.0  # for one run; the deadline is the failure
 WORKER_AIMS = ("writing", "working", "starting", "between items")
 AIMS = {
     "progress": 10,
-    "planning": 4,
+    "planning": 1,
     "first leases": 2,
     "reopening": 2,
-    "syncing": 3,
-    "committing": 3,
-    "publishing": 3,
+    "syncing": 4,
+    "committing": 5,
+    "publishing": 5,
     "voiding": 1,
-    "finishing": 2,
-    "ending": 1,
+    "finishing": 3,
+    "ending": 2,
     "worker": 10,
 }
 
@@ -117,7 +117,7 @@ class Storm:
             process = self._start()
             try:
                 while killed < kills and process.poll() is None:
-                    struck = self._strike(process)
+                    struck = self._strike(process, killed)
                     killed += bool(struck)
                     if struck in ("supervisor", "group"):
                         break
@@ -153,11 +153,11 @@ class Storm:
 
     # ---- one kill
 
-    def _strike(self, process: subprocess.Popen[bytes]) -> str:
+    def _strike(self, process: subprocess.Popen[bytes], killed: int) -> str:
         """Wait for the moment that is drawn, then kill; what was killed, empty if the run ended before."""
         aim = self._chance.choices(list(AIMS), list(AIMS.values()))[0]
         planned = (self._out / ".gpupipe/plan/plan.json").exists()
-        if not planned and self._chance.random() < 0.5:
+        if not killed and self._chance.random() < 0.5:
             aim = "planning"
         elif planned and aim == "planning":
             aim = "progress"
