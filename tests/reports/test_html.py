@@ -7,9 +7,11 @@ import io
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -270,6 +272,23 @@ def test_damaged_shards_are_said(tmp_path):
     assert "None of 6 could be shown; 000000_v: 00000.tar: item 0 is not in it" in page_of(tars).text.replace(
         f"{tars}/", ""
     )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "update items set seconds = 'long'",
+        "update items set ordinal = 9",
+        "update runs set record = '{}'",
+        "drop table events",
+    ],
+)
+def test_a_ledger_that_is_altered(tmp_path, change):
+    out = make(tmp_path / "out", ["a"], [[done(0)]], [[a_run()]])
+    with closing(sqlite3.connect(out / ".gpupipe/shard-0/ledger.db")) as database:
+        database.executescript(change)
+    with pytest.raises(UsageError, match=r"ledger\.db: is damaged or altered"):
+        gpupipe.report(out)
 
 
 def test_the_choice_is_seeded(tmp_path):
