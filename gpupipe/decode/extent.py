@@ -6,6 +6,8 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
+from gpupipe.errors import InputError, MissingInputError
+
 _MEDIA_BOXES = (b"mdat", b"free", b"skip", b"wide", b"uuid", b"mfra", b"sidx")
 _BOXES = (*_MEDIA_BOXES, b"ftyp", b"styp", b"moov", b"moof", b"meta", b"udta", b"pdin", b"emsg", b"prft", b"pnot")
 _SEGMENT = b"\x18\x53\x80\x67"
@@ -22,7 +24,21 @@ def shortfall(path: Path) -> str | None:
     ----------
     path : Path
         A regular file.
+
+    Raises
+    ------
+    MissingInputError, InputError
+        It was there when it was opened, and is no more, or cannot be read now.
     """
+    try:
+        return _shortfall(path)
+    except FileNotFoundError as error:
+        raise MissingInputError(f"{path}: went away while it was read. Put it back") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}. Check its storage") from error
+
+
+def _shortfall(path: Path) -> str | None:
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(12)

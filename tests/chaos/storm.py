@@ -196,10 +196,19 @@ class Storm:
                 pulse = _pulse(pid)
                 if pulse is not None and (not aim or self._phase(pid, pulse) == aim):
                     seen.append((pid, pulse))
+                elif pulse is not None:
+                    pulse.close()
             return bool(seen)
 
         self._wait(process, found, patience=1.0)
         _pause(delay * 0.2)
+        try:
+            return self._kill_one(process, seen)
+        finally:
+            for _, pulse in seen:
+                pulse.close()
+
+    def _kill_one(self, process: subprocess.Popen[bytes], seen: list[tuple[int, Pulse]]) -> str:
         if not seen or process.poll() is not None:
             return ""
         pid, pulse = self._chance.choice(seen)
