@@ -229,7 +229,7 @@ class _Session:
 
     @contextmanager
     def _all_ledgers(self) -> Iterator[Ledgers]:
-        ledgers = Ledgers(self._place.bookkeeping, self._claim.epoch)
+        ledgers = Ledgers(self._place.bookkeeping, self._claim.epoch, self._plan.count)
         try:
             yield ledgers
         finally:

@@ -15,17 +15,19 @@ from __future__ import annotations
 import heapq
 import itertools
 import json
+import math
 import os
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gpupipe.errors import OutputError, UsageError
+from gpupipe.errors import GpupipeError, OutputError, UsageError
 
 PENDING, DONE, FAILED = 0, 1, 2
 STATES = ("pending", "done", "failed")
@@ -144,6 +146,22 @@ class Event:
     text: str
 
 
+_TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "dict": dict}
+_STORAGE = {
+    sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
+}  # fmt: skip
+"""Errors that say nothing against the ledger itself."""
+
+
+def _kinds(table: type) -> dict[str, type]:
+    return {field.name: _TYPES[str(field.type).partition("[")[0]] for field in fields(table)}
+
+
+_KINDS = tuple(_kinds(Outcome).values())
+_EVENT_KINDS = tuple(_kinds(Event).values())
+_RUN_KINDS = _kinds(RunRecord)
 _COLUMNS = [field.name for field in fields(Outcome)]
 _EVENT_COLUMNS = [field.name for field in fields(Event)]
 _SCHEMA = f"""
@@ -173,28 +191,30 @@ class Ledger:
         self.path = path
         self.born = True
         try:
-            if plan_hash is None:
-                # Where it may be written, a reader finishes what a killed writer left half-done (a hot journal).
-                mode = "rw" if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK) else "ro"
-                self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=LOCK_SECONDS)
-                self.born = bool(self._db.execute("select 1 from sqlite_master where name = 'meta'").fetchone())
-            else:
-                self._db = sqlite3.connect(path, timeout=LOCK_SECONDS)
-                self._db.execute("pragma journal_mode = truncate")
-                self._db.execute("pragma synchronous = full")
-                self._db.executescript(f"begin;{_SCHEMA}commit;")  # all of it or nothing, for whoever reads it next
-                there = self.meta("plan")
-                if there is None:
-                    self.commit([], plan=plan_hash)
-                elif there != plan_hash:
-                    raise UsageError(f"{path}: belongs to another plan ({there}). Use another output folder.")
-        except sqlite3.Error as error:
+            with reading(path):
+                self._open(plan_hash)
+        except BaseException:
             if hasattr(self, "_db"):
                 self.close()
-            raise OutputError(0, f"{path}: {error}. {_advice(error)}") from error
-        except UsageError:
-            self.close()
             raise
+
+    def _open(self, plan_hash: str | None) -> None:
+        path = self.path
+        if plan_hash is None:
+            # Where it may be written, a reader finishes what a killed writer left half-done (a hot journal).
+            mode = "rw" if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK) else "ro"
+            self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=LOCK_SECONDS)
+            self.born = bool(self._db.execute("select 1 from sqlite_master where name = 'meta'").fetchone())
+        else:
+            self._db = sqlite3.connect(path, timeout=LOCK_SECONDS)
+            self._db.execute("pragma journal_mode = truncate")
+            self._db.execute("pragma synchronous = full")
+            self._db.executescript(f"begin;{_SCHEMA}commit;")  # all of it or nothing, for whoever reads it next
+            there = self.meta("plan")
+            if there is None:
+                self.commit([], plan=plan_hash)
+            elif there != plan_hash:
+                raise UsageError(f"{path}: belongs to another plan ({there}). Use another output folder.")
 
     def commit(
         self, outcomes: Iterable[Outcome], run: RunRecord | None = None, events: Iterable[Event] = (), **meta: Any
@@ -213,65 +233,92 @@ class Ledger:
                     "insert or replace into meta values (?, ?)", [(key, _dumps(value)) for key, value in meta.items()]
                 )
         except sqlite3.Error as error:
-            raise OutputError(0, f"{self.path}: {error}. {_advice(error)}") from error
+            raise _output_error(self.path, error) from error
+
+    def check(self, count: int) -> None:
+        """Look at the ends of the indexes, which costs nothing however many rows there are.
+
+        Raises
+        ------
+        OutputError
+            An item that a plan of `count` items does not have, or in no state that there is.
+        """
+        with reading(self.path):
+            for column, most in (("ordinal", count - 1), ("state", FAILED)):
+                query = f"select (select min({column}) from items), (select max({column}) from items)"
+                for end in self._db.execute(query).fetchone():
+                    if end is not None and not (type(end) is int and 0 <= end <= most):
+                        raise ValueError(f"{column} {_brief(end)}, expected 0 to {most}")
+            if self._db.execute("select 1 from items where state is null limit 1").fetchone():
+                raise ValueError("an item without a state")
 
     def meta(self, key: str) -> Any:
         """A value kept with the ledger; None where there is none."""
-        row = self._db.execute("select value from meta where key = ?", (key,)).fetchone()
-        return None if row is None else json.loads(row[0])
+        with reading(self.path):
+            row = self._db.execute("select value from meta where key = ?", (key,)).fetchone()
+            return None if row is None else json.loads(row[0])
 
     def runs(self) -> list[RunRecord]:
         """Every run so far, the earliest first."""
-        rows = self._db.execute("select record from runs order by started")
-        return [RunRecord(**json.loads(record)) for (record,) in rows]
+        with reading(self.path):
+            return [_run(text) for (text,) in self._db.execute("select record from runs order by started")]
 
     def events(self) -> Iterator[Event]:
         """What happened, in its order."""
-        for row in self._db.execute(f"select {', '.join(_EVENT_COLUMNS)} from events order by at, rowid"):
-            yield Event(*row)
+        with reading(self.path):
+            rows = self._db.execute(f"select {', '.join(_EVENT_COLUMNS)} from events order by at, rowid")
+            for row in _typed(rows, _EVENT_KINDS):
+                yield Event(*row)
 
     def counts(self) -> dict[tuple[int, str], int]:
         """Items by (state, error), from the index alone."""
-        rows = self._db.execute("select state, error, count(*) from items group by state, error")
-        return {(state, error): count for state, error, count in rows}
+        with reading(self.path):
+            rows = self._db.execute("select state, error, count(*) from items group by state, error")
+            return {(state, error): count for state, error, count in _typed(rows, (int, str, int))}
 
     def states(self) -> np.ndarray:
         """int64 [3, rows]: ordinal, state and epoch of every row."""
-        rows = self._db.execute("select ordinal, state, epoch from items")
-        flat = np.fromiter(itertools.chain.from_iterable(rows), dtype=np.int64)
+        with reading(self.path):
+            rows = self._db.execute("select ordinal, state, epoch from items")
+            flat = np.fromiter(itertools.chain.from_iterable(rows), dtype=np.int64)
         return flat.reshape(-1, 3).T
 
     def outcomes(self, state: int | None = None) -> Iterator[Outcome]:
         """Every row, or those of one state, by ordinal."""
         where = "" if state is None else f"and state = {int(state)}"
-        for row in self._pages(_COLUMNS, where):
+        for row in self._pages(_COLUMNS, _KINDS, where):
             yield Outcome(*row)
 
     def outcome(self, ordinal: int) -> Outcome | None:
         """The row of one item; None where it has none."""
-        row = self._db.execute(f"select {', '.join(_COLUMNS)} from items where ordinal = ?", (ordinal,)).fetchone()
-        return None if row is None else Outcome(*row)
+        with reading(self.path):
+            rows = self._db.execute(f"select {', '.join(_COLUMNS)} from items where ordinal = ?", (ordinal,)).fetchall()
+            return next((Outcome(*row) for row in _typed(rows, _KINDS)), None)
 
     def fingerprints(self) -> Iterator[tuple[int, int, str, int]]:
         """Ordinal, state, fingerprint and epoch of every row that is not pending, by ordinal."""
-        return self._pages(["ordinal", "state", "fingerprint", "epoch"], "and state != 0")
+        return self._pages(["ordinal", "state", "fingerprint", "epoch"], (int, int, str, int), "and state != 0")
 
-    def _pages(self, columns: list[str], where: str) -> Iterator[Any]:
+    def _pages(self, columns: list[str], kinds: tuple[type, ...], where: str) -> Iterator[Any]:
         # Who looks at a file for every row would else keep the writer of a run that is at work waiting.
         last = -1
         query = f"select {', '.join(columns)} from items where ordinal > ? {where} order by ordinal limit {_PAGE_ROWS}"
-        while rows := self._db.execute(query, (last,)).fetchall():
-            yield from rows
-            last = rows[-1][0]
+        with reading(self.path):
+            while rows := self._db.execute(query, (last,)).fetchall():
+                yield from _typed(rows, kinds)
+                last = rows[-1][0]
 
     def measures(self) -> Iterator[tuple[int, int, int, int, str, int, float, float, int, int]]:
         """Ordinal, state, epoch, worker, backend, attempts, seconds, finished, nbytes and the input's size in bytes (0
         where it had none) of every row that is not pending, by ordinal; the words of failures are left where they are.
         """
-        return self._db.execute(
-            "select ordinal, state, epoch, worker, backend, attempts, seconds, finished, nbytes, "
-            "cast(fingerprint as integer) from items where state != 0 order by ordinal"  # "size:mtime_ns" begins so
-        )
+        kinds = (int, int, int, int, str, int, float, float, int, int)
+        with reading(self.path):
+            rows = self._db.execute(
+                "select ordinal, state, epoch, worker, backend, attempts, seconds, finished, nbytes, "
+                "cast(fingerprint as integer) from items where state != 0 order by ordinal"  # "size:mtime_ns" begins so
+            )
+            yield from _typed(rows, kinds)
 
     def close(self) -> None:
         """Close the database."""
@@ -287,16 +334,29 @@ class Ledgers:
         ``OUT/.gpupipe``.
     epoch : int
         The layout's epoch: in the first, 0, no item has rows in two ledgers.
+    count : int or None
+        N, the number of items of the plan, for :meth:`Ledger.check`; None looks at nothing.
+
+    Raises
+    ------
+    OutputError
+        From here, and from whatever reads: a ledger is damaged.
     """
 
-    def __init__(self, bookkeeping: Path, epoch: int) -> None:
+    def __init__(self, bookkeeping: Path, epoch: int, count: int | None = None) -> None:
         self.ledgers: list[Ledger] = []
-        for path in sorted(bookkeeping.glob("shard-*/ledger.db")):
-            ledger = Ledger(path)
-            if ledger.born:
+        try:
+            for path in sorted(bookkeeping.glob("shard-*/ledger.db")):
+                ledger = Ledger(path)
+                if not ledger.born:  # a run has made the file this instant, and its tables not yet
+                    ledger.close()
+                    continue
                 self.ledgers.append(ledger)
-            else:  # a run has made the file this instant, and its tables not yet
-                ledger.close()
+                if count is not None:
+                    ledger.check(count)
+        except BaseException:
+            self.close()
+            raise
         self._disjoint = epoch <= 0 or len(self.ledgers) == 1
 
     def counts(self) -> dict[tuple[int, str], int]:
@@ -312,7 +372,7 @@ class Ledgers:
     def states(self, count: int) -> np.ndarray:
         """uint8 [N], the state of every item."""
         states = np.zeros(count, dtype=np.uint8)
-        epochs = np.full(count, -1, dtype=np.int32)
+        epochs = np.full(count, -1, dtype=np.int64)
         for ledger in self.ledgers:
             ordinals, there, epoch = ledger.states()
             later = epoch >= epochs[ordinals]
@@ -322,7 +382,11 @@ class Ledgers:
     def outcomes(self, state: int | None = None) -> Iterator[Outcome]:
         """The outcome that counts, by ordinal; items without one are left out."""
         if self._disjoint:
-            yield from heapq.merge(*(ledger.outcomes(state) for ledger in self.ledgers), key=lambda o: o.ordinal)
+            before = -1
+            for outcome in heapq.merge(*(ledger.outcomes(state) for ledger in self.ledgers), key=lambda o: o.ordinal):
+                self._follows(before, outcome.ordinal)
+                before = outcome.ordinal
+                yield outcome
             return
         # A row of an older epoch may have another state: merge all, choose, then filter.
         merged = heapq.merge(*(ledger.outcomes() for ledger in self.ledgers), key=lambda o: (o.ordinal, o.epoch))
@@ -330,6 +394,11 @@ class Ledgers:
             *_, last = rows
             if state in (None, last.state):
                 yield last
+
+    def _follows(self, before: int, ordinal: int) -> None:
+        if ordinal <= before:
+            folder = self.ledgers[0].path.parent.parent
+            raise _damaged(folder, f"two have item {ordinal}, and layout.json says that none of them is older")
 
     def outcome(self, ordinal: int) -> Outcome | None:
         """The outcome of one item that counts; None where it has none."""
@@ -339,7 +408,10 @@ class Ledgers:
     def fingerprints(self) -> Iterator[tuple[int, int, str]]:
         """Ordinal, state and fingerprint of every item that has an outcome, by ordinal."""
         if self._disjoint:
+            before = -1
             for row in heapq.merge(*(ledger.fingerprints() for ledger in self.ledgers)):
+                self._follows(before, row[0])
+                before = row[0]
                 yield row[:3]
         else:
             for outcome in self.outcomes():
@@ -358,6 +430,63 @@ class Ledgers:
         """Close them all."""
         for ledger in self.ledgers:
             ledger.close()
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what is met while reading a ledger that others altered into an :class:`OutputError` that names it."""
+    try:
+        yield
+    except GpupipeError:  # some of ours are ValueErrors too
+        raise
+    except sqlite3.Error as error:
+        raise _output_error(path, error) from error
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, what: object) -> OutputError:
+    return OutputError(
+        0,
+        f"{path}: the ledger is damaged ({_brief(what)}). Put it back from a copy; or move it away and run the same "
+        "command again, which does its items anew.",
+    )
+
+
+def _output_error(path: Path, error: sqlite3.Error) -> OutputError:
+    # The lower byte says what kind it is; where there is none, a value could not be made of what was read.
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF in _STORAGE:
+        return OutputError(0, f"{path}: {error}. {_advice(error)}")
+    return _damaged(path, error)
+
+
+def _brief(met: object) -> str:
+    return str(met)[:200].replace("\n", " ")
+
+
+def _typed(rows: Iterable[tuple[Any, ...]], kinds: tuple[type, ...]) -> Iterator[tuple[Any, ...]]:
+    """The rows; raises ``ValueError`` where SQLite, which stores anything anywhere, has a value of another type."""
+    for row in rows:
+        if tuple(map(type, row)) != kinds:  # the quick look first: this is done for every row
+            wrong = [value for value, kind in zip(row, kinds, strict=True) if not _is(value, kind)]
+            if wrong:
+                raise ValueError(f"{_brief(repr(wrong[0]))} in the row of {_brief(repr(row[0]))}")
+        yield row
+
+
+def _is(value: Any, kind: type) -> bool:
+    return type(value) is kind or (kind is float and type(value) is int)
+
+
+def _run(text: Any) -> RunRecord:
+    record = RunRecord(**json.loads(text))
+    for name, kind in _RUN_KINDS.items():
+        if not _is(value := getattr(record, name), kind):
+            raise ValueError(f"{name} of a run is {_brief(repr(value))}")
+    numbers = [record.started, record.at, record.seconds, record.rate, record.cpu_seconds, *record.stages.values()]
+    if not all(_is(number, float) and math.isfinite(number) for number in numbers):
+        raise ValueError("a time of a run is no number")
+    return record
 
 
 def _dumps(value: Any) -> str:

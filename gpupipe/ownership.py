@@ -27,6 +27,7 @@ LOCKS = ("lock", "layout.lock")
 """Files of the bookkeeping that outlive everything else in it: a lock may not be removed while it can be held."""
 
 MAX_SHARDS = 1 << 20  # run shards: more are a mistake
+MAX_EPOCH = 1 << 30
 
 
 class Ownership:
@@ -209,8 +210,25 @@ def _strange(path: Path) -> str:
 
 
 def read_layout(bookkeeping: Path) -> dict[str, int]:
-    """``{"total": N, "epoch": e}`` of the output; N is 0 where no run ever started."""
-    return _read_json(bookkeeping / "layout.json") or {"total": 0, "epoch": -1}
+    """``{"total": N, "epoch": e}`` of the output; N is 0 where no run ever started.
+
+    Raises
+    ------
+    UsageError
+        The file is there and says something else.
+    """
+    path = bookkeeping / "layout.json"
+    if not path.exists():
+        return {"total": 0, "epoch": -1}
+    found = _read_json(path)
+    if (
+        not isinstance(found, dict)
+        or found.keys() != {"total", "epoch"}
+        or not all(type(value) is int for value in found.values())
+        or not (1 <= found["total"] <= MAX_SHARDS and 0 <= found["epoch"] <= MAX_EPOCH)
+    ):
+        raise UsageError(f"{path}: is altered. Put it back from a copy, or make the dataset anew in another folder.")
+    return found
 
 
 def holders(bookkeeping: Path) -> list[str]:
@@ -247,14 +265,15 @@ def _try_lock(lock: IO[str], kind: int, patience: float = 0.0) -> bool:
 def _holder(lock: IO[str]) -> str:
     lock.seek(0)
     try:
-        held = json.loads(lock.read())
+        held = json.loads(lock.read(4096))
         return f"process {held['pid']} on {held['host']} since {time.strftime('%F %T', time.localtime(held['since']))}"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError, OSError):
         return "a process that has not written its name yet"
 
 
 def _read_json(path: Path) -> Any:
+    """None where there is no file, or no JSON in it."""
     try:
         return json.loads(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError, RecursionError):
         return None

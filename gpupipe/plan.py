@@ -19,6 +19,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -29,11 +30,14 @@ from gpupipe.sinks.files import file_pieces, output_errors, remove_tree, sync_fi
 
 VERSION = 2
 BOOKKEEPING = ".gpupipe"
+_HEAD = {"job": str, "options": dict, "inputs": dict, "source": dict, "count": int, "items_hash": str, "hash": str,
+         "files": dict}  # fmt: skip
+_FILES = {"items.idx", "order.npy", "starts.npy"}
 _ANEW = "Put it back from a copy, or make the dataset anew in another output folder."
 
 
 class Plan:
-    """A plan read back from disk.
+    """A plan read back from disk; raises :class:`UsageError`, which names the file, where it is none.
 
     Attributes
     ----------
@@ -66,22 +70,32 @@ class Plan:
         self.items_hash: str = head["items_hash"]
         self.hash: str = head["hash"]
         self._files: dict[str, str] = head["files"]
-        self._offsets = np.fromfile(folder / "items.idx", dtype="<i8")
-        self._file = (folder / "items.jsonl").open("rb")
         self.source: dict[str, Any] = head["source"]
-        self.order = _load(folder / "order.npy")
-        self.starts = _load(folder / "starts.npy")
+        self._offsets = _offsets(folder, self.count)
+        self.order = _order(folder / "order.npy", self.count)
+        self.starts = _array(folder / "starts.npy", "|b1", self.count)
+        self._file = (folder / "items.jsonl").open("rb")
 
     def item(self, ordinal: int) -> Any:
         """The item's JSON value as planned."""
         start, stop = int(self._offsets[ordinal]), int(self._offsets[ordinal + 1])
-        return json.loads(os.pread(self._file.fileno(), stop - start, start))
+        return self._parsed(os.pread(self._file.fileno(), stop - start, start), ordinal)
 
     def items(self) -> Iterator[Any]:
         """All items in ordinal order, one at a time in memory."""
+        ordinal = -1
         with (self.folder / "items.jsonl").open("rb") as file:
-            for line in file:
-                yield json.loads(line.decode("ascii"))
+            for ordinal, line in enumerate(file):
+                yield self._parsed(line, ordinal)
+        if ordinal + 1 != self.count:
+            raise UsageError(f"{file.name}: holds {ordinal + 1} lines, expected {self.count}. {_ANEW}")
+
+    def _parsed(self, line: bytes, ordinal: int) -> Any:
+        try:
+            return json.loads(line.decode("ascii"))
+        except (ValueError, RecursionError) as error:
+            where = self.folder / "items.jsonl"
+            raise UsageError(f"{where}: line {ordinal + 1} is no item ({_brief(error)}). {_ANEW}") from error
 
     def ordinal(self, position: int) -> int:
         """The item worked at `position`."""
@@ -236,23 +250,78 @@ def differences(plan: Plan, job: str, options: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _load(path: Path) -> np.ndarray | None:
-    return np.load(path, allow_pickle=False) if path.exists() else None
+def _offsets(folder: Path, count: int) -> np.ndarray:
+    """int64 [N + 1], of lines that fill items.jsonl: nothing is allocated for a count that is not there."""
+    index, lines = folder / "items.idx", folder / "items.jsonl"
+    try:
+        nbytes, end = index.stat().st_size, lines.stat().st_size
+        if nbytes != 8 * (count + 1):
+            raise UsageError(f"{index}: {nbytes} bytes long, expected {8 * (count + 1)}. {_ANEW}")
+        offsets = np.fromfile(index, dtype="<i8")
+    except OSError as error:
+        raise UsageError(f"{error.filename}: cannot be read ({error.strerror}). {_ANEW}") from error
+    if offsets[0] != 0 or offsets[-1] != end or (offsets[1:] <= offsets[:-1]).any():
+        raise UsageError(f"{index}: is not that of {lines.name}; one of them is altered. {_ANEW}")
+    return offsets
+
+
+def _order(path: Path, count: int) -> np.ndarray | None:
+    order = _array(path, "<i8", count)
+    if order is None or count == 0:
+        return order
+    if order.min() < 0 or order.max() >= count or (np.bincount(order, minlength=count) != 1).any():
+        raise UsageError(f"{path}: is no order of {count} items. {_ANEW}")
+    return order
+
+
+def _array(path: Path, dtype: str, count: int) -> np.ndarray | None:
+    """An array of the plan; None where it has none."""
+    if not path.exists():
+        return None
+    try:
+        with path.open("rb") as file:
+            if np.lib.format.read_magic(file) != (1, 0):
+                raise ValueError("another version of the format")
+            shape, _, there = np.lib.format.read_array_header_1_0(file)
+            if shape != (count,) or there != np.dtype(dtype):
+                raise ValueError(f"it holds {there} {list(shape)}, expected {np.dtype(dtype)} [{count}]")
+            values = np.fromfile(file, there, count)
+            if len(values) != count:
+                raise ValueError("it is cut short")
+    except (ValueError, TypeError, SyntaxError, RecursionError, TokenError, OSError) as error:
+        raise UsageError(f"{path}: is altered ({_brief(error)}). {_ANEW}") from error
+    return values
+
+
+def _brief(met: object) -> str:
+    """In a line, however long it is."""
+    return str(met)[:200].replace("\n", " ")
 
 
 def _head(folder: Path) -> dict[str, Any]:
+    path = folder / "plan.json"
     try:
-        head = json.loads((folder / "plan.json").read_bytes())
+        head = json.loads(path.read_bytes())
         version = head.get("version")
-    except (ValueError, AttributeError) as error:
-        raise UsageError(f"{folder / 'plan.json'}: is no plan ({error}). {_ANEW}") from error
+        checksum = _head_checksum(head)
+    except (ValueError, AttributeError, RecursionError, OSError) as error:
+        raise UsageError(f"{path}: is no plan ({_brief(error)}). {_ANEW}") from error
     if version != VERSION:
         raise UsageError(
             f"{folder}: plan version {version!r}, this gpupipe reads {VERSION}. "
             "Use the gpupipe that made it, or another output folder."
         )
-    if head.get("checksum") != _head_checksum(head):
-        raise UsageError(f"{folder / 'plan.json'}: is altered. {_ANEW}")
+    if head.get("checksum") != checksum:
+        raise UsageError(f"{path}: is altered. {_ANEW}")
+    for key, kind in _HEAD.items():
+        if type(head.get(key)) is not kind:
+            raise UsageError(f"{path}: {key} is {_brief(repr(head.get(key)))}. {_ANEW}")
+    if head["count"] < 0:
+        raise UsageError(f"{path}: count is {head['count']}. {_ANEW}")
+    if not set(head["files"]) <= _FILES:
+        raise UsageError(f"{path}: files are {_brief(', '.join(sorted(head['files'])))}. {_ANEW}")
+    if head["hash"] != plan_hash(head["job"], head["options"], head["items_hash"]):
+        raise UsageError(f"{path}: hash is not that of its words. {_ANEW}")
     return dict(head)
 
 

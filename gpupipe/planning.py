@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from stat import S_ISREG
 from types import NoneType
@@ -113,22 +113,23 @@ def load_plan(job: Job, output: Path, source: dict[str, Any], scratch: Path, rep
 
     Where the items must be compared they are written to `scratch`.
     """
-    plan = Plan(output / BOOKKEEPING / "plan")
-    lines = plans.differences(plan, job.name, job.options())
-    if not lines and plan.source != source:
-        writer = write_plan(job, scratch, source)
-        if writer.items_hash != plan.items_hash:
-            lines.append(
-                f"items: {plan.count} from {plan.source['path']} there, "
-                f"{writer.count} others from {source['path']} asked"
+    with ExitStack() as opened:
+        plan = opened.enter_context(closing(Plan(output / BOOKKEEPING / "plan")))
+        lines = plans.differences(plan, job.name, job.options())
+        if not lines and plan.source != source:
+            writer = write_plan(job, scratch, source)
+            if writer.items_hash != plan.items_hash:
+                lines.append(
+                    f"items: {plan.count} from {plan.source.get('path')} there, "
+                    f"{writer.count} others from {source['path']} asked"
+                )
+            writer.discard()
+        if lines:
+            raise UsageError(
+                f"{output}: made with another configuration. Use another output folder, or --overwrite.\n  "
+                + "\n  ".join(lines)
             )
-        writer.discard()
-    if lines:
-        plan.close()
-        raise UsageError(
-            f"{output}: made with another configuration. Use another output folder, or --overwrite.\n  "
-            + "\n  ".join(lines)
-        )
+        opened.pop_all()
     for key, value in job.inputs().items():
         if plan.inputs.get(key) != value:
             reporter.notice(f"{key} is {value} now; the plan was made with {plan.inputs.get(key)}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from gpupipe.plan import BOOKKEEPING
 from gpupipe.sinks.base import Fault
@@ -34,10 +35,8 @@ class Remains:
 
     def whole(self) -> bool:
         """True where the dataset was finished, and every file recorded then is there."""
-        try:
-            return all((self._out / name).exists() for name in json.loads(self._record.read_bytes()))
-        except (FileNotFoundError, ValueError):
-            return False
+        recorded = self._recorded()
+        return bool(recorded) and all((self._out / name).exists() for name in recorded or {})
 
     def remove(self, names: Iterable[str]) -> None:
         """They speak of a whole dataset, which this is not for now. Failures stay, for a person to read."""
@@ -46,14 +45,11 @@ class Remains:
 
     def faults(self, names: Iterable[str]) -> Iterator[Fault]:
         """What differs from the record; a run of the same command makes it again."""
-        try:
-            recorded = json.loads(self._record.read_bytes())
-        except FileNotFoundError:
+        recorded = self._recorded()
+        if recorded is None:
             yield Fault(self._record, "missing: the dataset was not finished; the same command again finishes it")
             return
-        except ValueError:
-            recorded = {}
-        if not isinstance(recorded, dict) or set(recorded) != {*names, FAILURES}:
+        if set(recorded) != {*names, FAILURES}:
             yield Fault(self._record, "is altered")
             return
         for name, checksum in recorded.items():
@@ -61,6 +57,16 @@ class Remains:
                 yield Fault(self._out / name, "missing")
             elif self._checksum(name) != checksum:
                 yield Fault(self._out / name, "is altered")
+
+    def _recorded(self) -> dict[str, Any] | None:
+        """Checksums by name; empty where they cannot be read, None where there are none."""
+        try:
+            recorded = json.loads(self._record.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (ValueError, RecursionError):
+            return {}
+        return recorded if isinstance(recorded, dict) else {}
 
     def _checksum(self, name: str) -> str:
         return checksum_of({name: file_pieces(self._out / name)})

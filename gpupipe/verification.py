@@ -122,7 +122,7 @@ def verify(
     bookkeeping = out / BOOKKEEPING
     with ownership.alone(bookkeeping), closing(Plan(bookkeeping / "plan")) as plan:
         layout = ownership.read_layout(bookkeeping)
-        with closing(Ledgers(bookkeeping, layout["epoch"])) as ledgers:
+        with closing(Ledgers(bookkeeping, layout["epoch"], plan.count)) as ledgers:
             check = _Check(job, out, plan, ledgers)
             for fault in check.faults(deep, seed):
                 check.found.append(fault)

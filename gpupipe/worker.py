@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from gpupipe import fingerprint as fingerprints
-from gpupipe.errors import OutputError, StoppedError
+from gpupipe.errors import OutputError, StoppedError, UsageError
 from gpupipe.job import ItemMemoryError, Job, Work, restore
 from gpupipe.machine import usage
 from gpupipe.memory import HostSlot, HostSlots
@@ -186,7 +186,7 @@ def main() -> None:
     except ItemMemoryError as error:
         wire.send({"starved": error.ordinal})
         os._exit(1)  # at once: whatever else wants memory now may wait for it forever
-    except (OutputError, StoppedError) as error:
+    except (OutputError, StoppedError, UsageError) as error:
         wire.send({"fatal": str(error)})
     except Exception:
         wire.send({"fatal": traceback.format_exc()})

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from gpupipe import __version__
 from gpupipe.cli import clips, report, retry, status, verify
 from gpupipe.cli.run import read_settings
-from gpupipe.errors import GpupipeError, LockedError, OutputError, StoppedError, UsageError
+from gpupipe.errors import GpupipeError, UsageError
 from gpupipe.summary import EXIT_INTERRUPTED, EXIT_STOPPED, EXIT_USAGE
 
 JOBS = ("clips",)
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(arguments.run(arguments))
     except UsageError as error:
         return _say(error, EXIT_USAGE)
-    except (LockedError, OutputError, StoppedError) as error:
+    except GpupipeError as error:
         return _say(error, EXIT_STOPPED)
     except KeyboardInterrupt:
         print("gpupipe: interrupted; run the same command again to continue", file=sys.stderr)

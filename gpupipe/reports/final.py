@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -65,16 +66,12 @@ def status(out: Path) -> dict[str, Any]:
     running = ownership.holders(bookkeeping)
     if not plans.exists(bookkeeping):
         return {"output": str(out), "state": "planning" if running else "not planned", "running": running}
-    plan = Plan(bookkeeping / "plan")
-    ledgers = Ledgers(bookkeeping, ownership.read_layout(bookkeeping)["epoch"])
-    try:
+    epoch = ownership.read_layout(bookkeeping)["epoch"]
+    with closing(Plan(bookkeeping / "plan")) as plan, closing(Ledgers(bookkeeping, epoch, plan.count)) as ledgers:
         counts = ledgers.counts()
         now = time.time()
         latest = [runs[-1] for ledger in ledgers.ledgers if (runs := ledger.runs())]
         active = sum(record.seconds for record in ledgers.runs())
-    finally:
-        ledgers.close()
-        plan.close()
     done = sum(count for (state, _), count in counts.items() if state == DONE)
     reasons = {error: count for (state, error), count in counts.items() if state == FAILED}
     failed = sum(reasons.values())

@@ -1,12 +1,13 @@
 import sqlite3
 import time
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from gpupipe.errors import OutputError, UsageError
-from gpupipe.ledger import DONE, FAILED, PENDING, Ledger, Ledgers, Outcome
+from gpupipe.ledger import DONE, FAILED, PENDING, Event, Ledger, Ledgers, Outcome, RunRecord
 
 
 @pytest.fixture
@@ -61,6 +62,76 @@ def test_of_several_rows_the_highest_epoch_counts(shard, tmp_path):
     assert both.counts() == {(DONE, ""): 5, (PENDING, ""): 1, (FAILED, "x"): 1}
     for each in (both, first, second):
         each.close()
+
+
+READERS = {
+    "outcomes": lambda ledgers: list(ledgers.outcomes()),
+    "counts": lambda ledgers: ledgers.counts(),
+    "states": lambda ledgers: ledgers.states(3),
+    "fingerprints": lambda ledgers: list(ledgers.fingerprints()),
+    "outcome": lambda ledgers: [ledgers.outcome(n) for n in range(3)],
+    "runs": lambda ledgers: ledgers.runs(),
+    "events": lambda ledgers: list(ledgers.events()),
+    "measures": lambda ledgers: [list(ledger.measures()) for ledger in ledgers.ledgers],
+}
+
+
+@pytest.mark.parametrize(
+    ("harm", "readers"),
+    [
+        ("update items set epoch = 'x'", {"outcomes", "states", "fingerprints", "outcome", "measures"}),
+        ("update items set error = null", {"outcomes", "counts", "outcome"}),
+        ("update items set error = cast(x'ff' as text)", {"outcomes", "counts", "outcome"}),
+        ("update items set fingerprint = x'00'", {"outcomes", "fingerprints", "outcome"}),
+        ("update items set seconds = 'long'", {"outcomes", "outcome", "measures"}),
+        ("drop table items", {*READERS} - {"runs", "events"}),
+        ("drop table runs", {"runs"}),
+        ("update runs set record = '{}'", {"runs"}),
+        ("update runs set record = '[[['", {"runs"}),
+        ("update runs set record = replace(record, '1.5', '1e999')", {"runs"}),
+        ("update runs set record = replace(record, '1.5', '\"x\"')", {"runs"}),
+        ("drop table events", {"events"}),
+        ("update events set at = 'noon'", {"events"}),
+    ],
+)
+def test_what_others_wrote_is_an_error_of_the_output(shard, tmp_path, harm, readers):
+    """It names the ledger and the next step; what is whole can still be read."""
+    ledger = Ledger(shard(), "plan")
+    ledger.commit([Outcome(n, DONE) for n in range(3)], RunRecord(1.5), [Event(2.0, "stop", -1, -1, "")])
+    ledger.close()
+    with closing(sqlite3.connect(shard())) as database:
+        database.executescript(harm)
+    with closing(Ledgers(tmp_path, epoch=0)) as ledgers:
+        for name, read in READERS.items():
+            if name in readers:
+                with pytest.raises(OutputError, match=r"ledger\.db: the ledger is damaged .* move it away"):
+                    read(ledgers)
+            else:
+                read(ledgers)
+
+
+@pytest.mark.parametrize("wrong", ["ordinal = -1", "ordinal = 3", "ordinal = 'x'", "state = 3", "state = -1",
+                                   "state = null", "state = x'01'", "state = 'done'"])  # fmt: skip
+def test_items_and_states_that_cannot_be_are_found_at_once(shard, tmp_path, wrong):
+    ledger = Ledger(shard(), "plan")
+    ledger.commit([Outcome(n, DONE) for n in range(3)])
+    ledger.close()
+    Ledgers(tmp_path, 0, 3).close()
+    with closing(sqlite3.connect(shard())) as database:
+        database.executescript(f"update items set {wrong} where ordinal = 2")
+    with pytest.raises(OutputError, match="the ledger is damaged"):
+        Ledgers(tmp_path, 0, 3)
+
+
+def test_an_item_of_two_ledgers_of_one_layout_is_found(shard, tmp_path):
+    for number in (0, 1):
+        ledger = Ledger(shard(number), "plan")
+        ledger.commit([Outcome(1, DONE)])
+        ledger.close()
+    with closing(Ledgers(tmp_path, epoch=0)) as ledgers:
+        for read in (ledgers.outcomes, ledgers.fingerprints):
+            with pytest.raises(OutputError, match="item 1"):
+                list(read())
 
 
 def test_a_reader_does_not_stop_the_writer(shard, tmp_path):

@@ -106,7 +106,7 @@ def test_every_flipped_bit_of_the_plan_is_found(output):
             try:
                 assert verify(job, out).exit_code == 1, (path.name, bit)
             except UsageError as error:
-                assert "plan.json" in str(error)
+                assert str(path) in str(error)
             flip(path, bit)
 
 

@@ -287,7 +287,7 @@ def test_a_ledger_that_is_altered(tmp_path, change):
     out = make(tmp_path / "out", ["a"], [[done(0)]], [[a_run()]])
     with closing(sqlite3.connect(out / ".gpupipe/shard-0/ledger.db")) as database:
         database.executescript(change)
-    with pytest.raises(UsageError, match=r"ledger\.db: is damaged or altered"):
+    with pytest.raises(OutputError, match=r"ledger\.db: the ledger is damaged"):
         gpupipe.report(out)
 
 

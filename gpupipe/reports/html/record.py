@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter, deque
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import numpy.typing as npt
 from gpupipe import ownership
 from gpupipe import plan as plans
 from gpupipe.errors import UsageError
-from gpupipe.ledger import DONE, FAILED, Event, Ledger, Ledgers, Outcome, RunRecord
+from gpupipe.ledger import DONE, FAILED, Event, Ledger, Ledgers, Outcome, RunRecord, reading
 from gpupipe.plan import BOOKKEEPING, Plan
 
 EVENTS_KEPT = 200  # the last of them, word for word
@@ -132,7 +131,9 @@ def read(out: Path) -> Record:
     Raises
     ------
     UsageError
-        No planned output of gpupipe is there, or its bookkeeping is damaged.
+        No planned output of gpupipe is there, or its plan is damaged.
+    OutputError
+        A ledger is damaged.
     """
     bookkeeping = out / BOOKKEEPING
     if not plans.exists(bookkeeping):
@@ -140,10 +141,10 @@ def read(out: Path) -> Record:
     running = ownership.holders(bookkeeping)
     with ExitStack() as opened:
         plan = opened.enter_context(closing(Plan(bookkeeping / "plan")))
-        ledgers = Ledgers(bookkeeping, ownership.read_layout(bookkeeping)["epoch"])
+        ledgers = Ledgers(bookkeeping, ownership.read_layout(bookkeeping)["epoch"], plan.count)
         opened.enter_context(closing(ledgers))
         codes: dict[str, int] = {}
-        tables = [_table(ledger, codes, plan.count) for ledger in ledgers.ledgers]
+        tables = [_table(ledger, codes) for ledger in ledgers.ledgers]
         latest = np.full(plan.count, -1, dtype=np.int32)
         for table in tables:
             np.maximum.at(latest, table["ordinal"], table["epoch"])
@@ -152,34 +153,21 @@ def read(out: Path) -> Record:
         shards = []
         for ledger, table in zip(ledgers.ledgers, tables, strict=True):
             counts = table["epoch"] == latest[table["ordinal"]]
-            with _whole(ledger):
-                shards.append(_shard(ledger, table, counts, events))
-                _add_failures(ledger, table[counts & (table["state"] == FAILED)]["ordinal"], failures)
+            shards.append(_shard(ledger, table, counts, events))
+            _add_failures(ledger, table[counts & (table["state"] == FAILED)]["ordinal"], failures)
         opened.pop_all()
     grouped = sorted(failures.values(), key=lambda group: -group.count)
     last = sorted(events, key=lambda event: event.at)[-EVENTS_KEPT:]
     return Record(out, plan, ledgers, running, shards, list(codes), grouped, last)
 
 
-def _table(ledger: Ledger, codes: dict[str, int], count: int) -> Rows:
+def _table(ledger: Ledger, codes: dict[str, int]) -> Rows:
     coded = (
         (*row[:4], codes.setdefault(row[4], len(codes)), *row[5:])  # a number for each backend's name
         for row in ledger.measures()
     )
-    with _whole(ledger):
-        rows = np.fromiter(coded, dtype=_ROW)
-        if len(rows) and not 0 <= rows["ordinal"].min() <= rows["ordinal"].max() < count:
-            raise ValueError("items that the plan does not have")
-    return rows
-
-
-@contextmanager
-def _whole(ledger: Ledger) -> Iterator[None]:
-    """A ledger may be damaged, or come from others: what it holds is of the kind that belongs there, or it is said."""
-    try:
-        yield
-    except (sqlite3.Error, ValueError, TypeError, OverflowError) as error:
-        raise UsageError(f"{ledger.path}: is damaged or altered ({error}). gpupipe verify says more.") from error
+    with reading(ledger.path):
+        return np.fromiter(coded, dtype=_ROW)
 
 
 def _shard(ledger: Ledger, rows: Rows, counts: npt.NDArray[np.bool_], events: list[Event]) -> Shard:
