@@ -160,7 +160,7 @@ def clips(
     fingerprint : str
         How a changed input is known on a later run: ``"stat"`` (size and time) or ``"content"``.
     checkpoint_file : path, optional
-        Exported for monitoring scripts.
+        Exported for monitoring scripts; replaces nothing but an earlier export.
     metrics_port : int, optional
         Serve Prometheus metrics at this port of 127.0.0.1 while it runs; 0 for a free one, which a notice names.
     progress : bool

@@ -502,6 +502,65 @@ def test_a_pipe_in_the_bookkeeping_is_not_waited_for(made, capsys):
     assert capsys.readouterr().err.count("layout.json: is no plain file") == 2
 
 
+# --- parts of the dataset that others wrote
+
+
+def member(name: str, size: bytes) -> bytes:
+    """The header of a tar member whose length is in the words of whoever made it."""
+    block = bytearray(tarfile.TarInfo(name).tobuf(format=tarfile.GNU_FORMAT))
+    start = len(block) - 512
+    block[start + 124 : start + 136] = size.ljust(12, b"\0")
+    block[start + 148 : start + 156] = b" " * 8
+    block[start + 148 : start + 156] = b"%06o\0 " % sum(block[start : start + 512])
+    return bytes(block)
+
+
+TARS = {
+    "empty": lambda tar: b"",
+    "junk": lambda tar: b"\xff" * len(tar),
+    "cut": lambda tar: tar[: len(tar) // 2],
+    "header": lambda tar: b"\0" * 512 + tar[512:],
+    "negative": lambda tar: member("000000.npy", b"\xff" * 12) + tar,
+    "negative name": lambda tar: member("0" * 120, b"\xff" * 12) + tar,
+    "endless": lambda tar: member("000000.npy", b"\x80" + b"\x7f" * 11) + tar,
+    "digits": lambda tar: member("9" * 5000 + ".npy", b"0") + tar,
+    "twice": lambda tar: tar[:-1024] + tar,
+    "stranger": lambda tar: member("000007.npy", b"0") + member("999999999999999999.npy", b"0") + tar,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", TARS)
+def test_a_damaged_tar_with_pending_items_gets_a_clear_answer(made, capsys, kind):
+    """What is whole in it stays, the rest is named with the command that mends it, and that mends it."""
+    inputs, out = made("webdataset")
+    whole = (out / "00000.tar").read_bytes()
+    (out / "00000.tar").write_bytes(TARS[kind](whole))
+    with closing(sqlite3.connect(out / ".gpupipe/shard-0/ledger.db")) as ledger, ledger:
+        ledger.execute("delete from items where ordinal = 1")
+    code = run(inputs, out, "--format", "webdataset")
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    assert code == 3 or (code == 4 and "gpupipe verify --repair" in said), said
+    if code == 4:
+        assert main(["verify", "--repair", str(out)]) == 1
+        assert run(inputs, out, "--format", "webdataset") == 3
+    assert main(["verify", str(out)]) == 0
+    assert (out / "00000.tar").read_bytes() == whole
+
+
+@pytest.mark.parametrize("record", ["x", "[[", "{}", "1", '["a"]', "[null]"])
+def test_a_record_that_others_wrote_gets_a_clear_answer(made, capsys, record):
+    """The times of an item's frames come from the ledger into the table."""
+    inputs, out = made("npy")
+    with closing(sqlite3.connect(out / ".gpupipe/shard-0/ledger.db")) as ledger, ledger:
+        ledger.execute("update items set record = ? where ordinal = 0", (record,))
+    (out / "index.parquet").unlink()
+    assert run(inputs, out, "--format", "npy") == 4
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    assert "item 0: the ledger is damaged" in said
+
+
 # --- bookkeeping that others wrote
 
 

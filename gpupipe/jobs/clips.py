@@ -17,7 +17,7 @@ import numpy as np
 
 from gpupipe import decode
 from gpupipe.decode import MAX_PIXELS
-from gpupipe.errors import InputError, MissingInputError, UsageError
+from gpupipe.errors import InputError, MissingInputError, OutputError, UsageError
 from gpupipe.frames import FrameReader, Frames, Sampling
 from gpupipe.job import Completion, Dataset, Facts, ItemLoop, Operator, Work
 from gpupipe.jobs import thumbnail as thumbnails
@@ -261,7 +261,7 @@ class ClipsJob:
                     "id": _storable(self.item_id(outcome.ordinal, item)),
                     "shard": shard,
                     "row": row,
-                    "pts": json.loads(outcome.record) if outcome.record else None,
+                    "pts": _times(outcome),
                     "text": _storable(self.pair(item).text) if outcome.state != FAILED else None,
                     "split": SPLITS[splits[outcome.ordinal]],
                     "status": STATES[outcome.state],
@@ -420,6 +420,23 @@ def _flat(value: Any) -> Any:
     if isinstance(value, list):
         return [{} if isinstance(inner, (list, dict)) else inner for inner in value]
     return {} if isinstance(value, dict) else value
+
+
+def _times(outcome: Outcome) -> list[float] | None:
+    """The times of an item's frames, as its worker recorded them."""
+    if not outcome.record:
+        return None
+    try:
+        times = json.loads(outcome.record)
+    except (ValueError, RecursionError):
+        times = None
+    if not isinstance(times, list) or not all(type(time) is float for time in times):
+        raise OutputError(
+            0,
+            f"item {outcome.ordinal}: the ledger is damaged (its record is {outcome.record[:80]!r}, expected times). "
+            "Put it back from a copy; or move it away and run the same command again, which does its items anew.",
+        )
+    return times
 
 
 def _storable(words: str) -> str:

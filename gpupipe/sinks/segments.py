@@ -10,6 +10,7 @@ from typing import IO
 
 BLOCK = 512
 _CHUNK = 1 << 22
+_MAX_DIGITS = 18  # of an ordinal
 
 
 def header(name: str, nbytes: int) -> bytes:
@@ -44,6 +45,8 @@ class Segment:
         True where each header and padding is, byte for byte, what this package writes for such a member.
     torn : bool
         True where something that is no member follows it: a member of its own may be lost in there.
+    behind_gap : bool
+        The same of what is before it, where that is not the rest of a damaged one.
     places : dict of str to (int, int)
         Offset and length of each member's data, by its name.
     """
@@ -53,6 +56,7 @@ class Segment:
     stop: int
     sound: bool = True
     torn: bool = False
+    behind_gap: bool = False
     places: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def pieces(self, file: IO[bytes]) -> Iterator[bytes]:
@@ -90,9 +94,11 @@ def segments(file: IO[bytes]) -> Iterator[Segment]:
             continue
         ordinal = int(member.name.partition(".")[0])
         if segment is None or segment.ordinal != ordinal:
+            gap = member.start != 0
             if segment is not None:
+                gap = member.start != segment.stop and segment.sound and not segment.torn
                 yield segment
-            segment = Segment(ordinal, member.start, member.start)
+            segment = Segment(ordinal, member.start, member.start, behind_gap=gap)
         segment.sound = (
             segment.sound
             and member.start == segment.stop
@@ -119,14 +125,16 @@ def _member(file: IO[bytes], offset: int) -> _Member | None:
         return None
     name = info.name if name is None else name
     key, dot, _ = name.partition(".")
-    return _Member(name, start, offset + BLOCK, info.size) if dot and key.isascii() and key.isdigit() else None
+    ours = dot and key.isascii() and key.isdigit() and len(key) <= _MAX_DIGITS
+    return _Member(name, start, offset + BLOCK, info.size) if ours else None
 
 
 def _parse(file: IO[bytes], offset: int) -> tarfile.TarInfo | None:
     try:
-        return tarfile.TarInfo.frombuf(os.pread(file.fileno(), BLOCK, offset), "utf-8", "surrogateescape")
+        info = tarfile.TarInfo.frombuf(os.pread(file.fileno(), BLOCK, offset), "utf-8", "surrogateescape")
     except tarfile.HeaderError:
         return None
+    return info if info.size >= 0 else None  # the format has negative numbers
 
 
 def _zero(file: IO[bytes], start: int, stop: int) -> bool:

@@ -127,7 +127,8 @@ class WebDatasetSink:
             return
         with output_errors(path), path.open("rb") as file:
             for segment in segments(file):
-                if segment.sound and not segment.torn and segment.ordinal in self._place.shard_items(shard):
+                whole = segment.sound and not segment.torn and not segment.behind_gap
+                if whole and segment.ordinal in self._place.shard_items(shard):
                     publish(self._blob(segment.ordinal), segment.pieces(file), self._place.staging)
             path.unlink()
             sync_folder(path.parent)
