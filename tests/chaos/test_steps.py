@@ -38,7 +38,7 @@ def test_a_kill_before_any_step_changes_nothing(tmp_path, form):
     process = start(case, out, die_at=0)
     assert process.wait(60) == 3
     steps = board.of(case.marks, process.pid).count
-    assert steps > 50
+    assert steps > 25  # few commits of a quick run
     chosen = sorted(random.Random(SEED).sample(range(1, steps + 1), max(1, int(steps * SHARE))))
     killed = 0
     for number in chosen:
