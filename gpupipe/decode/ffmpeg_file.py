@@ -101,7 +101,7 @@ class MediaFile:
 
         FFmpeg refuses one that begins within the stream with any error, or forgets the size.
         """
-        if height * width > self._max_pixels or (self.stream.codec_context.is_open and not width):
+        if height * width > self._max_pixels or (self.facts.width and not width):
             size = f"{height}x{width} (height x width)" if width else "a new size"
             raise UnsupportedError(
                 f"{self.name}: pictures of {size} are more than {self._max_pixels} pixels. "
