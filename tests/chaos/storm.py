@@ -25,7 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "engine"), str(HERE.parent), str(HERE.parents[1])]
+_PLACES = [str(HERE), str(HERE.parent / "engine"), str(HERE.parent), str(HERE.parents[1])]
+sys.path[:0] = _PLACES
 
 import board  # noqa: E402
 import cases  # noqa: E402
@@ -55,6 +56,11 @@ AIMS = {
     "ending": 2,
     "worker": 10,
 }
+
+
+def environment() -> dict[str, str]:
+    """Of a process that finds the planted jobs, and this package."""
+    return dict(os.environ, PYTHONPATH=os.pathsep.join([*_PLACES, os.environ.get("PYTHONPATH", "")]))
 
 
 @dataclass
@@ -141,11 +147,10 @@ class Storm:
             "output": str(self._out), "workers": WORKERS, "item_timeout": ITEM_TIMEOUT, "memory_per_worker": MEMORY,
             "commit_seconds": COMMIT_SECONDS,
         }  # fmt: skip
-        path = os.pathsep.join([*sys.path[:4], os.environ.get("PYTHONPATH", "")])
         words = [HERE / "start.py", self._case.kind, json.dumps(self._case.options), json.dumps(how)]
         with self._log().open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, *words], start_new_session=True, env=dict(os.environ, PYTHONPATH=path),
+                [sys.executable, *words], start_new_session=True, env=environment(),
                 stdout=log, stderr=log,
             )  # fmt: skip
         self._pids.append(process.pid)

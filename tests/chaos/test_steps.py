@@ -13,7 +13,7 @@ import board
 import cases
 import checks
 import pytest
-from storm import HERE, Storm
+from storm import HERE, Storm, environment
 
 SEED = 5
 SHARE = float(os.environ.get("GPUPIPE_CHAOS_STEPS", "0.015"))  # of all steps; `make chaos` takes more
@@ -21,10 +21,9 @@ SHARE = float(os.environ.get("GPUPIPE_CHAOS_STEPS", "0.015"))  # of all steps; `
 
 def start(case, out, **how):
     words = {"output": str(out), "workers": 1, "commit_seconds": 0.02, **how}
-    path = os.pathsep.join([*sys.path[:8], os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
         [sys.executable, HERE / "start.py", case.kind, json.dumps(case.options), json.dumps(words)],
-        env=dict(os.environ, PYTHONPATH=path),
+        env=environment(),
     )
 
 
