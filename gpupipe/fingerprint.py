@@ -10,9 +10,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-import xxhash
-
-from gpupipe.sinks.files import file_pieces
+from gpupipe.sinks.files import file_hash
 
 Kind = Literal["stat", "content"]
 KINDS: tuple[Kind, ...] = ("stat", "content")
@@ -66,10 +64,7 @@ def _stat(path: str) -> os.stat_result | None:
 
 def _digest(path: str) -> str:
     """Of the bytes; empty where they cannot be read, which the item's own reading will say."""
-    state = xxhash.xxh3_128()
     try:
-        for piece in file_pieces(Path(path)):
-            state.update(piece)
+        return file_hash(Path(path))
     except OSError:
         return ""
-    return state.hexdigest()

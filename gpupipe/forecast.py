@@ -23,8 +23,9 @@ from gpupipe import plan as plans
 from gpupipe.estimate import Range, longer, output_bytes, run_seconds, size_text, write_rate
 from gpupipe.job import Job
 from gpupipe.launch import Run
-from gpupipe.ledger import DONE, FAILED, PENDING, Ledgers
+from gpupipe.ledgers import Ledgers
 from gpupipe.machine import memory_bytes, usable_cores
+from gpupipe.outcome import DONE, FAILED, PENDING
 from gpupipe.plan import BOOKKEEPING, Plan
 from gpupipe.progress import Reporter
 from gpupipe.sinks.base import Place

@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from gpupipe.errors import OutputError, StoppedError, UsageError
-from gpupipe.ledger import Outcome
 from gpupipe.memory import HostSlot, RowSpec
+from gpupipe.outcome import Outcome
 from gpupipe.plan import Plan, PlanWriter
 from gpupipe.sinks.base import Place, Sample, Sink
 from gpupipe.stages import Stages
@@ -208,3 +208,9 @@ def restore(path: str, options: dict[str, Any], inputs: dict[str, Any]) -> Job:
     module, _, name = path.partition(":")
     job: Job = getattr(importlib.import_module(module), name)(**options, **inputs)
     return job
+
+
+def blob_names(job: Job, plan: Plan) -> Iterator[str]:
+    """The names of all items that may have one, by ordinal."""
+    names = (job.blob_name(ordinal, item) for ordinal, item in enumerate(plan.items()))
+    return (name for name in names if name is not None)

@@ -22,8 +22,10 @@ from gpupipe import plan as plans
 from gpupipe.errors import UsageError
 from gpupipe.fingerprint import KINDS, Kind
 from gpupipe.job import Dataset, Job, class_path
-from gpupipe.ledger import DONE, FAILED, PENDING, Event, Ledger, Ledgers, Outcome, RunRecord
+from gpupipe.ledger import Ledger
+from gpupipe.ledgers import Ledgers
 from gpupipe.machine import memory_bytes, usable_cores
+from gpupipe.outcome import DONE, FAILED, PENDING, Event, Outcome, RunRecord
 from gpupipe.ownership import MAX_SHARDS, Ownership, refuse_links
 from gpupipe.plan import BOOKKEEPING, Plan
 from gpupipe.progress import Reporter, Snapshot

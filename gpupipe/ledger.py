@@ -5,145 +5,28 @@ ledger: the supervisor of its run shard. The order is always: data synced, then 
 
 The journal is a rollback journal, not WAL: WAL needs shared memory and breaks on network file systems,
 and with commits in groups it would gain nothing measurable.
-
-Epochs: when a dataset is continued with another number of run shards, other ledgers own other items.
-Each such change is a new epoch (see ownership.py); of several rows for one item the highest epoch counts.
 """
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import json
 import math
 import os
 import sqlite3
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, astuple, dataclass, field, fields
+from dataclasses import asdict, astuple, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gpupipe.errors import GpupipeError, OutputError, UsageError
+from gpupipe.outcome import FAILED, Event, Outcome, RunRecord
 
-PENDING, DONE, FAILED = 0, 1, 2
-STATES = ("pending", "done", "failed")
 LOCK_SECONDS = 60.0  # who reads the ledger keeps its writer waiting; longer than that is no reading
 _PAGE_ROWS = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one item.
-
-    Attributes
-    ----------
-    ordinal, state : int
-        State is ``PENDING``, ``DONE`` or ``FAILED``.
-    attempts : int
-        Times the item was tried; innocent retries are not counted.
-    seconds : float
-        Worker time of the last try.
-    worker : int
-    backend : str
-        What decoded it; empty where nothing did.
-    fingerprint : str
-        Identity of the input file at the time (``size:mtime_ns``), ``"absent"`` where there was none.
-    checksum : str
-        XXH3-128 of the bytes written, hexadecimal.
-    nbytes : int
-    stage, error, message : str
-        Where and why it failed; empty where it did not.
-    record : str
-        JSON that the job wants back when it writes its index; empty where it wants nothing.
-    finished : float
-        Unix time.
-    epoch : int
-    """
-
-    ordinal: int
-    state: int
-    attempts: int = 1
-    seconds: float = 0.0
-    worker: int = 0
-    backend: str = ""
-    fingerprint: str = ""
-    checksum: str = ""
-    nbytes: int = 0
-    stage: str = ""
-    error: str = ""
-    message: str = ""
-    record: str = ""
-    finished: float = 0.0
-    epoch: int = 0
-
-
-@dataclass(slots=True)
-class RunRecord:
-    """How one run went, kept up to date with every commit.
-
-    Attributes
-    ----------
-    started, at : float
-        Unix times: when the run began, and of its last commit.
-    seconds : float
-        Its duration so far, by a clock that cannot be set.
-    rate : float
-        Items a second lately.
-    workers : int
-        Processes at work.
-    host : str
-    pid : int
-    stages : dict of str to float
-        Busy and waiting seconds of the workers by stage.
-    cpu_seconds : float
-        Of the workers.
-    read_bytes, written_bytes : int
-        What the workers read and wrote, page cache included.
-    peak_bytes : int
-        Largest resident memory of one worker.
-    facts : dict
-        JSON values that stay the same: how it was asked for, the machine, versions.
-    """
-
-    started: float
-    at: float = 0.0
-    seconds: float = 0.0
-    rate: float = 0.0
-    workers: int = 0
-    host: str = ""
-    pid: int = 0
-    stages: dict[str, float] = field(default_factory=dict)
-    cpu_seconds: float = 0.0
-    read_bytes: int = 0
-    written_bytes: int = 0
-    peak_bytes: int = 0
-    facts: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something that happened to a run and is worth keeping.
-
-    Attributes
-    ----------
-    at : float
-        Unix time.
-    kind : str
-        ``"death"``, ``"hang"``, ``"memory"``, ``"recycle"``, ``"stop"``, ``"redo"``, ``"notice"``.
-    worker, ordinal : int
-        Whom and which item it concerns; -1 for none.
-    text : str
-    """
-
-    at: float
-    kind: str
-    worker: int
-    ordinal: int
-    text: str
 
 
 _TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "dict": dict}
@@ -325,113 +208,6 @@ class Ledger:
         self._db.close()
 
 
-class Ledgers:
-    """All ledgers of an output, read as one.
-
-    Parameters
-    ----------
-    bookkeeping : Path
-        ``OUT/.gpupipe``.
-    epoch : int
-        The layout's epoch: in the first, 0, no item has rows in two ledgers.
-    count : int or None
-        N, the number of items of the plan, for :meth:`Ledger.check`; None looks at nothing.
-
-    Raises
-    ------
-    OutputError
-        From here, and from whatever reads: a ledger is damaged.
-    """
-
-    def __init__(self, bookkeeping: Path, epoch: int, count: int | None = None) -> None:
-        self.ledgers: list[Ledger] = []
-        try:
-            for path in sorted(bookkeeping.glob("shard-*/ledger.db")):
-                ledger = Ledger(path)
-                if not ledger.born:  # a run has made the file this instant, and its tables not yet
-                    ledger.close()
-                    continue
-                self.ledgers.append(ledger)
-                if count is not None:
-                    ledger.check(count)
-        except BaseException:
-            self.close()
-            raise
-        self._disjoint = epoch <= 0 or len(self.ledgers) == 1
-
-    def counts(self) -> dict[tuple[int, str], int]:
-        """Items by (state, error); pending items have no row and are not counted."""
-        total: Counter[tuple[int, str]] = Counter()
-        if self._disjoint:
-            for ledger in self.ledgers:
-                total.update(ledger.counts())
-        else:
-            total.update((outcome.state, outcome.error) for outcome in self.outcomes())
-        return dict(total)
-
-    def states(self, count: int) -> np.ndarray:
-        """uint8 [N], the state of every item."""
-        states = np.zeros(count, dtype=np.uint8)
-        epochs = np.full(count, -1, dtype=np.int64)
-        for ledger in self.ledgers:
-            ordinals, there, epoch = ledger.states()
-            later = epoch >= epochs[ordinals]
-            states[ordinals[later]], epochs[ordinals[later]] = there[later], epoch[later]
-        return states
-
-    def outcomes(self, state: int | None = None) -> Iterator[Outcome]:
-        """The outcome that counts, by ordinal; items without one are left out."""
-        if self._disjoint:
-            before = -1
-            for outcome in heapq.merge(*(ledger.outcomes(state) for ledger in self.ledgers), key=lambda o: o.ordinal):
-                self._follows(before, outcome.ordinal)
-                before = outcome.ordinal
-                yield outcome
-            return
-        # A row of an older epoch may have another state: merge all, choose, then filter.
-        merged = heapq.merge(*(ledger.outcomes() for ledger in self.ledgers), key=lambda o: (o.ordinal, o.epoch))
-        for _, rows in itertools.groupby(merged, key=lambda o: o.ordinal):
-            *_, last = rows
-            if state in (None, last.state):
-                yield last
-
-    def _follows(self, before: int, ordinal: int) -> None:
-        if ordinal <= before:
-            folder = self.ledgers[0].path.parent.parent
-            raise _damaged(folder, f"two have item {ordinal}, and layout.json says that none of them is older")
-
-    def outcome(self, ordinal: int) -> Outcome | None:
-        """The outcome of one item that counts; None where it has none."""
-        rows = [row for ledger in self.ledgers if (row := ledger.outcome(ordinal)) is not None]
-        return max(rows, key=lambda row: row.epoch, default=None)
-
-    def fingerprints(self) -> Iterator[tuple[int, int, str]]:
-        """Ordinal, state and fingerprint of every item that has an outcome, by ordinal."""
-        if self._disjoint:
-            before = -1
-            for row in heapq.merge(*(ledger.fingerprints() for ledger in self.ledgers)):
-                self._follows(before, row[0])
-                before = row[0]
-                yield row[:3]
-        else:
-            for outcome in self.outcomes():
-                if outcome.state != PENDING:
-                    yield outcome.ordinal, outcome.state, outcome.fingerprint
-
-    def runs(self) -> list[RunRecord]:
-        """Every run so far, the earliest first."""
-        return sorted((run for ledger in self.ledgers for run in ledger.runs()), key=lambda run: run.started)
-
-    def events(self) -> Iterator[Event]:
-        """What happened, in its order."""
-        return heapq.merge(*(ledger.events() for ledger in self.ledgers), key=lambda event: event.at)
-
-    def close(self) -> None:
-        """Close them all."""
-        for ledger in self.ledgers:
-            ledger.close()
-
-
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Turn what is met while reading a ledger that others altered into an :class:`OutputError` that names it."""
@@ -442,13 +218,14 @@ def reading(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         raise _output_error(path, error) from error
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
 
 
-def _damaged(path: Path, what: object) -> OutputError:
+def damaged(where: object, what: object) -> OutputError:
+    """The error of a ledger that others altered: where and how."""
     return OutputError(
         0,
-        f"{path}: the ledger is damaged ({_brief(what)}). Put it back from a copy; or move it away and run the same "
+        f"{where}: the ledger is damaged ({_brief(what)}). Put it back from a copy; or move it away and run the same "
         "command again, which does its items anew.",
     )
 
@@ -457,7 +234,7 @@ def _output_error(path: Path, error: sqlite3.Error) -> OutputError:
     # The lower byte says what kind it is; where there is none, a value could not be made of what was read.
     if getattr(error, "sqlite_errorcode", 0) & 0xFF in _STORAGE:
         return OutputError(0, f"{path}: {error}. {_advice(error)}")
-    return _damaged(path, error)
+    return damaged(path, error)
 
 
 def _brief(met: object) -> str:

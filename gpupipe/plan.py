@@ -16,17 +16,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import xxhash
 
 from gpupipe.errors import UsageError
-from gpupipe.sinks.files import file_pieces, output_errors, remove_tree, sync_file, sync_folder
+from gpupipe.sinks.files import file_hash, output_errors, remove_tree, sync_file, sync_folder
+
+Row = TypeVar("Row")
 
 VERSION = 2
 BOOKKEEPING = ".gpupipe"
@@ -97,6 +99,13 @@ class Plan:
             where = self.folder / "items.jsonl"
             raise UsageError(f"{where}: line {ordinal + 1} is no item ({_brief(error)}). {_ANEW}") from error
 
+    def beside(self, rows: Iterable[Row], ordinal: Callable[[Row], int]) -> Iterator[tuple[Row, Any]]:
+        """Each row with its item; the rows come by ordinal, and the items are read once, in order."""
+        items = enumerate(self.items())
+        for row in rows:
+            wanted = ordinal(row)
+            yield row, next(item for number, item in items if number == wanted)
+
     def ordinal(self, position: int) -> int:
         """The item worked at `position`."""
         return position if self.order is None else int(self.order[position])
@@ -108,7 +117,7 @@ class Plan:
             path = self.folder / name
             if not path.is_file():
                 yield path, "missing"
-            elif _file_hash(path) != before:
+            elif file_hash(path) != before:
                 yield path, "is altered"
 
     def close(self) -> None:
@@ -198,7 +207,7 @@ class PlanWriter:
             for name, array in self._arrays.items():
                 np.save(self._folder / f"{name}.npy", array)
             names = ["items.idx", *(f"{name}.npy" for name in self._arrays)]
-            head["files"] = {name: _file_hash(self._folder / name) for name in names}
+            head["files"] = {name: file_hash(self._folder / name) for name in names}
             head["checksum"] = _head_checksum(head)
             (self._folder / "plan.json").write_text(json.dumps(head, indent=1, sort_keys=True) + "\n")
             for path in self._folder.iterdir():
@@ -328,10 +337,3 @@ def _head(folder: Path) -> dict[str, Any]:
 def _head_checksum(head: dict[str, Any]) -> str:
     text = json.dumps({key: value for key, value in head.items() if key != "checksum"}, sort_keys=True)
     return xxhash.xxh3_128_hexdigest(text.encode())
-
-
-def _file_hash(path: Path) -> str:
-    state = xxhash.xxh3_128()
-    for piece in file_pieces(path):
-        state.update(piece)
-    return state.hexdigest()

@@ -13,7 +13,7 @@ from typing import Any
 from gpupipe import ownership
 from gpupipe import plan as plans
 from gpupipe.errors import UsageError
-from gpupipe.job import Job
+from gpupipe.job import Job, blob_names
 from gpupipe.plan import BOOKKEEPING, Plan, PlanWriter
 from gpupipe.progress import Reporter
 from gpupipe.remains import FAILURES
@@ -25,12 +25,11 @@ _KINDS = {NoneType: (int, str, NoneType), float: (int, float)}  # what else JSON
 
 def check_output(output: Path) -> None:
     """Make the output folder; raises :class:`UsageError` where that or writing in it cannot be."""
+    check_place(output)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{output}: cannot be made ({error.strerror}). Choose another output folder.") from error
-    if not os.access(output, os.W_OK | os.X_OK):
-        raise UsageError(f"{output}: not writable for this user. Choose another output folder.")
 
 
 def source_facts(path: Path) -> dict[str, Any]:
@@ -196,8 +195,7 @@ def remove_output(job: Job, output: Path) -> None:
                 remove_tree(path)
             sync_folder(shard)
         place = Place(output, bookkeeping, bookkeeping, plan.count, made.shard_size)
-        names = (made.blob_name(ordinal, item) for ordinal, item in enumerate(plan.items()))
-        made.sink(place).remove(name for name in names if name is not None)
+        made.sink(place).remove(blob_names(made, plan))
         for name in [*made.remains(), FAILURES]:
             remove_tree(output / name)
         with output_errors(bookkeeping):

@@ -5,16 +5,16 @@ Only says which. The caller commits them as pending, durably, before a byte of t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from operator import itemgetter
 
 import numpy as np
 
 from gpupipe.errors import UsageError
 from gpupipe.fingerprint import change
 from gpupipe.job import Job
-from gpupipe.ledger import FAILED, Ledgers
+from gpupipe.ledgers import Ledgers
+from gpupipe.outcome import FAILED
 from gpupipe.plan import Plan
 
 
@@ -78,26 +78,17 @@ class Changes:
 
 def changes(job: Job, plan: Plan, ledgers: Ledgers, owned: np.ndarray) -> Changes:
     """Look at every input again."""
-    found = Changes([], [], 0)
+    done: list[int] = []
+    failed: list[int] = []
     gone = 0
-    for ordinal, failed, before, item in _inputs(plan, ledgers):
+    for (ordinal, state, before), item in plan.beside(ledgers.fingerprints(), itemgetter(0)):
         if not owned[ordinal]:
             continue
         what = change(before, job.input_file(item))
-        if failed and what != "same":  # what was bad and is no more has another reason now
-            found.failed.append(ordinal)
+        if state == FAILED and what != "same":  # what was bad and is no more has another reason now
+            failed.append(ordinal)
         elif what == "changed":
-            found.done.append(ordinal)
+            done.append(ordinal)
         elif what == "gone":
             gone += 1
-    return Changes(found.done, found.failed, gone)
-
-
-def _inputs(plan: Plan, ledgers: Ledgers) -> Iterator[tuple[int, bool, str, Any]]:
-    """Ordinal, whether it failed, fingerprint and item of every item with an outcome; reads the plan once, in order."""
-    items = enumerate(plan.items())
-    for ordinal, state, before in ledgers.fingerprints():
-        for number, item in items:
-            if number == ordinal:
-                yield ordinal, state == FAILED, before, item
-                break
+    return Changes(done, failed, gone)

@@ -35,8 +35,8 @@ class Remains:
 
     def whole(self) -> bool:
         """True where the dataset was finished, and every file recorded then is there."""
-        recorded = self._recorded()
-        return bool(recorded) and all((self._out / name).exists() for name in recorded or {})
+        recorded = self._recorded() or {}
+        return bool(recorded) and all((self._out / name).exists() for name in recorded)
 
     def remove(self, names: Iterable[str]) -> None:
         """They speak of a whole dataset, which this is not for now. Failures stay, for a person to read."""

@@ -18,9 +18,10 @@ from gpupipe.errors import OutputError, StoppedError
 from gpupipe.fingerprint import fingerprint, patience_seconds
 from gpupipe.job import Job
 from gpupipe.leases import Leases
-from gpupipe.ledger import DONE, FAILED, PENDING, Event, Ledger, Outcome, RunRecord
+from gpupipe.ledger import Ledger
 from gpupipe.machine import Usage, oom_kills
 from gpupipe.member import Member, death
+from gpupipe.outcome import DONE, FAILED, PENDING, Event, Outcome, RunRecord
 from gpupipe.plan import Plan
 from gpupipe.progress import Reporter, Snapshot
 from gpupipe.pulse import Beat

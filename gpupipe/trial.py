@@ -17,7 +17,7 @@ import numpy as np
 
 from gpupipe.hand import Hand, Lost
 from gpupipe.job import Facts, Job, class_path
-from gpupipe.ledger import DONE
+from gpupipe.outcome import DONE
 from gpupipe.plan import Plan
 from gpupipe.sinks.base import Place
 from gpupipe.sinks.files import remove_tree

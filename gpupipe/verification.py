@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ import numpy as np
 from gpupipe import ownership
 from gpupipe.errors import InputError
 from gpupipe.fingerprint import change
-from gpupipe.job import Job, Work
-from gpupipe.ledger import DONE, FAILED, PENDING, Event, Ledger, Ledgers, Outcome
+from gpupipe.job import Job, Work, blob_names
+from gpupipe.ledger import Ledger
+from gpupipe.ledgers import Ledgers
 from gpupipe.memory import HostSlots
+from gpupipe.outcome import DONE, FAILED, PENDING, Event, Outcome
 from gpupipe.plan import BOOKKEEPING, Plan
 from gpupipe.remains import Remains
 from gpupipe.sinks.base import Expected, Fault, Place, Sink
@@ -157,8 +160,7 @@ class _Check:
         if self.found:
             return
         yield from self._item_faults()
-        names = (self._job.blob_name(ordinal, item) for ordinal, item in enumerate(self._plan.items()))
-        yield from self._sink.extra({name for name in names if name is not None})
+        yield from self._sink.extra(set(blob_names(self._job, self._plan)))
         if self.verdict.pending == 0:
             yield from Remains(self._out).faults(self._job.remains())
         if deep:
@@ -168,14 +170,11 @@ class _Check:
         """Shard by shard, in one pass over the ledger and the plan."""
         done = failed = nbytes = 0
         shard, expected = 0, list[Expected]()
-        items = enumerate(self._plan.items())
-        for outcome in self._ledgers.outcomes():
-            if outcome.state == PENDING:
-                continue
+        worked = (outcome for outcome in self._ledgers.outcomes() if outcome.state != PENDING)
+        for outcome, item in self._plan.beside(worked, attrgetter("ordinal")):
             if outcome.ordinal // self._place.shard_size != shard:
                 yield from self._sink.verify(shard, expected)
                 shard, expected = outcome.ordinal // self._place.shard_size, []
-            item = next(item for number, item in items if number == outcome.ordinal)
             expected.append(Expected(outcome.ordinal, self._job.blob_name(outcome.ordinal, item), outcome.checksum))
             done, failed = done + (outcome.state == DONE), failed + (outcome.state == FAILED)
             nbytes += outcome.nbytes

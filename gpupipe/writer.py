@@ -18,9 +18,9 @@ from typing import Any
 from gpupipe.errors import GpupipeError, InputError
 from gpupipe.fingerprint import ABSENT, fingerprint
 from gpupipe.job import Completion, ItemMemoryError, Job
-from gpupipe.ledger import DONE, FAILED
 from gpupipe.machine import usage
 from gpupipe.memory import HostSlots
+from gpupipe.outcome import DONE, FAILED
 from gpupipe.sinks.base import Sink
 from gpupipe.sinks.files import Checksum
 from gpupipe.stages import Stages

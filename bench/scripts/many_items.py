@@ -11,7 +11,8 @@ from pathlib import Path
 from gpupipe.fingerprint import fingerprint
 from gpupipe.jobs.clips import ClipsJob
 from gpupipe.launch import Run, run
-from gpupipe.ledger import DONE, Ledger, Outcome
+from gpupipe.ledger import Ledger
+from gpupipe.outcome import DONE, Outcome
 from gpupipe.plan import BOOKKEEPING, Plan, PlanWriter
 
 

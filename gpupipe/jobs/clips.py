@@ -17,14 +17,15 @@ import numpy as np
 
 from gpupipe import decode
 from gpupipe.decode import MAX_PIXELS
-from gpupipe.errors import InputError, MissingInputError, OutputError, UsageError
+from gpupipe.errors import InputError, MissingInputError, UsageError
 from gpupipe.frames import FrameReader, Frames, Sampling
 from gpupipe.job import Completion, Dataset, Facts, ItemLoop, Operator, Work
 from gpupipe.jobs import thumbnail as thumbnails
 from gpupipe.jobs.pairs import Pair, clip_name, parse_pair, read_pairs, size_curve
-from gpupipe.ledger import DONE, FAILED, STATES, Outcome
+from gpupipe.ledger import damaged
 from gpupipe.memory import RowSpec
 from gpupipe.ops import text
+from gpupipe.outcome import DONE, FAILED, STATES, Outcome
 from gpupipe.plan import PlanWriter
 from gpupipe.sinks.base import SHARD_SIZE, Place, Sample, Sink
 from gpupipe.sinks.files import Buffer, publish
@@ -431,11 +432,7 @@ def _times(outcome: Outcome) -> list[float] | None:
     except (ValueError, RecursionError):
         times = None
     if not isinstance(times, list) or not all(type(time) is float for time in times):
-        raise OutputError(
-            0,
-            f"item {outcome.ordinal}: the ledger is damaged (its record is {outcome.record[:80]!r}, expected times). "
-            "Put it back from a copy; or move it away and run the same command again, which does its items anew.",
-        )
+        raise damaged(f"item {outcome.ordinal}", f"its record is {outcome.record[:80]!r}, expected times")
     return times
 
 

@@ -10,7 +10,8 @@ from typing import Any
 from gpupipe import ownership
 from gpupipe import plan as plans
 from gpupipe.errors import UsageError
-from gpupipe.ledger import DONE, FAILED, Ledgers
+from gpupipe.ledgers import Ledgers
+from gpupipe.outcome import DONE, FAILED
 from gpupipe.plan import BOOKKEEPING, Plan
 from gpupipe.remains import Remains
 from gpupipe.reports.live import duration, reasons_line, shares_line

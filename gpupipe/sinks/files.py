@@ -92,6 +92,14 @@ def checksum_of(members: Mapping[str, Iterable[Buffer]]) -> str:
     return checksum.hexdigest()
 
 
+def file_hash(path: Path) -> str:
+    """XXH3-128 of a file's bytes, 32 hexadecimal digits."""
+    state = xxhash.xxh3_128()
+    for piece in file_pieces(path):
+        state.update(piece)
+    return state.hexdigest()
+
+
 def file_pieces(path: Path) -> Iterator[bytes]:
     """The bytes of a file, a few megabytes at a time."""
     with path.open("rb") as file:

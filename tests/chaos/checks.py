@@ -12,7 +12,8 @@ from cases import Case
 from helpers import tree
 
 from gpupipe import verification
-from gpupipe.ledger import DONE, FAILED, Ledgers
+from gpupipe.ledgers import Ledgers
+from gpupipe.outcome import DONE, FAILED
 from gpupipe.ownership import read_layout
 
 _BOOKS = {"plan", "lock", "layout.lock", "layout.json", "index.json", "blobs"}

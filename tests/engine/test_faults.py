@@ -30,8 +30,9 @@ from gpupipe.errors import OutputError, StoppedError
 from gpupipe.job import class_path
 from gpupipe.jobs.clips import ClipsJob
 from gpupipe.launch import Run, run
-from gpupipe.ledger import DONE, Ledgers
+from gpupipe.ledgers import Ledgers
 from gpupipe.member import Member
+from gpupipe.outcome import DONE
 from gpupipe.pulse import Pulse
 from gpupipe.reports.final import status
 

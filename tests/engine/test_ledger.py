@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from gpupipe.errors import OutputError, UsageError
-from gpupipe.ledger import DONE, FAILED, PENDING, Event, Ledger, Ledgers, Outcome, RunRecord
+from gpupipe.ledger import Ledger
+from gpupipe.ledgers import Ledgers
+from gpupipe.outcome import DONE, FAILED, PENDING, Event, Outcome, RunRecord
 
 
 @pytest.fixture

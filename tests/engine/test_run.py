@@ -16,7 +16,8 @@ from toy import ToyJob, payload
 
 from gpupipe.errors import LockedError, OutputError, StoppedError, UsageError
 from gpupipe.launch import Run, run
-from gpupipe.ledger import DONE, Ledgers
+from gpupipe.ledgers import Ledgers
+from gpupipe.outcome import DONE
 from gpupipe.reports.final import status
 
 FORMATS = ("npy", "samples", "webdataset")

@@ -8,7 +8,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from gpupipe.jobs.clips import ClipsJob
-from gpupipe.ledger import DONE, FAILED, Event, Ledger, Outcome, RunRecord
+from gpupipe.ledger import Ledger
+from gpupipe.outcome import DONE, FAILED, Event, Outcome, RunRecord
 from gpupipe.plan import PlanWriter
 
 BEGAN = 1_700_000_000.0

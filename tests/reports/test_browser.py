@@ -12,7 +12,7 @@ from outputs import BEGAN, a_run, done, failed, make
 from PIL import Image
 
 import gpupipe
-from gpupipe.ledger import Event
+from gpupipe.outcome import Event
 from gpupipe.sinks.pickles import dumps
 
 pytestmark = pytest.mark.skipif(browser.binary() is None, reason="no chromium here (apt-get install chromium)")

@@ -23,7 +23,7 @@ from PIL import Image
 import gpupipe
 from gpupipe.cli.main import main
 from gpupipe.errors import OutputError, UsageError
-from gpupipe.ledger import Event
+from gpupipe.outcome import Event
 from gpupipe.reports.html import text, workers
 from gpupipe.reports.html.advice import advice
 from gpupipe.reports.html.axis import Axis

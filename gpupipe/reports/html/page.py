@@ -18,7 +18,7 @@ from markupsafe import Markup
 from gpupipe import __version__, jobs, planning
 from gpupipe.errors import UsageError
 from gpupipe.job import Job
-from gpupipe.ledger import DONE, FAILED, STATES, RunRecord
+from gpupipe.outcome import DONE, FAILED, STATES, RunRecord
 from gpupipe.plan import BOOKKEEPING
 from gpupipe.reports.html import advice, charts, pictures, resources, text, workers
 from gpupipe.reports.html.axis import Axis

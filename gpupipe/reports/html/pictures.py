@@ -14,7 +14,7 @@ from av.video.reformatter import ColorRange
 
 from gpupipe.errors import InputError
 from gpupipe.job import Job
-from gpupipe.ledger import Outcome
+from gpupipe.outcome import Outcome
 from gpupipe.plan import Plan
 from gpupipe.sinks.base import Place
 

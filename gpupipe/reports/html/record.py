@@ -15,7 +15,9 @@ import numpy.typing as npt
 from gpupipe import ownership
 from gpupipe import plan as plans
 from gpupipe.errors import UsageError
-from gpupipe.ledger import DONE, FAILED, Event, Ledger, Ledgers, Outcome, RunRecord, reading
+from gpupipe.ledger import Ledger, reading
+from gpupipe.ledgers import Ledgers
+from gpupipe.outcome import DONE, FAILED, Event, Outcome, RunRecord
 from gpupipe.plan import BOOKKEEPING, Plan
 
 EVENTS_KEPT = 200  # the last of them, word for word

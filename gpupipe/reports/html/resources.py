@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gpupipe.ledger import RunRecord
+from gpupipe.outcome import RunRecord
 from gpupipe.reports.html import text
 from gpupipe.reports.html.axis import joined
 
