@@ -63,3 +63,11 @@ class LockedError(GpupipeError, BlockingIOError):
 
 class StoppedError(GpupipeError, RuntimeError):
     """The run cannot go on, for a reason that is no item's fault (exit 4)."""
+
+
+class DeviceMemoryError(GpupipeError, MemoryError):
+    """The device has not enough memory left for what was asked; asking for less may succeed."""
+
+
+class DeviceLostError(GpupipeError, RuntimeError):
+    """The device no longer answers; its worker ends, and others take its items."""

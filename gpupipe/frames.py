@@ -76,20 +76,21 @@ class FrameReader:
         strict: bool,
         allow_partial: bool,
         spool: Path,
-        stages: Stages,
         tolerance: float = 0.0,
         max_pixels: int = decode.MAX_PIXELS,
     ) -> None:
         self._size, self._backend, self._stream = size, backend, stream
         self._strict, self._allow_partial = strict, allow_partial
-        self._spool, self._stages, self._max_pixels = spool, stages, max_pixels
+        self._spool, self._max_pixels = spool, max_pixels
+        self._stages = Stages()
         self._tolerance = 0.0 if strict else tolerance  # where all is decoded the exact frames cost nothing more
         self._resizer = Resizer(size)
         self._path: Path | None = None
         self._decoder: Decoder | None = None
 
-    def sampled(self, path: Path, sampling: Sampling, out: np.ndarray) -> Frames:
+    def sampled(self, path: Path, sampling: Sampling, out: np.ndarray, stages: Stages) -> Frames:
         """Sample into `out`, uint8 [N, H, W, 3]; with fewer frames than N the last is repeated."""
+        self._stages = stages
         decoder = self._open(path)
         valid = np.zeros(0, bool)
 
@@ -109,8 +110,9 @@ class FrameReader:
         indices = np.concatenate([indices, np.repeat(indices[-1:], sampling.num_frames - count)])
         return self._frames(decoder, indices, valid, lambda: iter([out]))
 
-    def every(self, path: Path, window: Window | None) -> Frames:
+    def every(self, path: Path, window: Window | None, stages: Stages) -> Frames:
         """Every frame. They go through a nameless file beside the output, so that memory stays bounded."""
+        self._stages = stages
         decoder = self._open(path)
         height, width = self._size
         nbytes = height * width * 3

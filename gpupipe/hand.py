@@ -81,7 +81,7 @@ class Hand:
                 if selector.select(_TICK_SECONDS):
                     for message in member.wire.receive():
                         heard.append(message)
-                        if "fatal" in message or "starved" in message:
+                        if not {"fatal", "starved", "lost"}.isdisjoint(message):
                             return self._given_up(member, message)
                         if answers(message):
                             return heard
@@ -97,8 +97,8 @@ class Hand:
         self.close()
         if "starved" in message:
             return Lost("memory", "it needs more memory than --memory-per-worker grants, or than there is")
-        if not at_work:
-            raise StoppedError(message["fatal"])
+        if "lost" in message or not at_work:
+            raise StoppedError(message.get("lost") or message["fatal"])
         return Lost("stopped", message["fatal"].strip().rpartition("\n")[2])
 
     def _died(self, member: Member) -> Lost:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from gpupipe.cuda.device import Device
 from gpupipe.errors import OutputError, StoppedError, UsageError
 from gpupipe.memory import HostSlot, RowSpec
 from gpupipe.outcome import Outcome
@@ -42,6 +43,8 @@ class Work:
         Where its declared rows are computed.
     fingerprint : str
         Identity of its input file, taken before anything was read from it.
+    stages : Stages
+        Counts the time spent on it; for one thread at a time.
     backend : str
         Set by the operator: what decoded it.
     """
@@ -50,6 +53,7 @@ class Work:
     item: Any
     slot: HostSlot
     fingerprint: str = ""
+    stages: Stages = field(default_factory=Stages)
     backend: str = ""
 
 
@@ -98,7 +102,15 @@ class Facts:
 
 
 class Operator(Protocol):
-    """Takes a stream of work, yields a completion for each."""
+    """Takes a stream of work, yields a completion for each.
+
+    Attributes
+    ----------
+    depth : int
+        Items it has in hand at the same time, at most; so many slots it needs.
+    """
+
+    depth: int
 
     def run(self, stream: Iterable[Work]) -> Iterator[Completion]:
         """Work the stream until it ends."""
@@ -109,6 +121,8 @@ class Operator(Protocol):
 
 class ItemLoop:
     """The operator of one CPU core: a function over one item at a time."""
+
+    depth = 1
 
     def __init__(self, process: Callable[[Work], Completion], close: Callable[[], None]) -> None:
         self._process, self.close = process, close
@@ -179,8 +193,8 @@ class Job(Protocol):
     def sink(self, place: Place) -> Sink:
         """The output format asked for."""
 
-    def operator(self, place: Place, stages: Stages) -> Operator:
-        """The operator of one worker."""
+    def operator(self, place: Place, device: Device | None) -> Operator:
+        """The operator of one worker: of a CPU core, or of a share of a GPU."""
 
     def thumbnail(self, place: Place, ordinal: int, item: Any, outcome: Outcome) -> np.ndarray | None:
         """A done item as a person would know it, read back from the output: uint8 [H, W, 3]; None for no picture.

@@ -40,8 +40,12 @@ class Member:
         It holds a suspect, and gets no second lease.
     hung : bool
         It was ended because it was on one item for too long.
+    late : int or None
+        Ordinal of that item; None where it had begun none.
     starved : int or None
         Ordinal of the item it had not enough memory for.
+    lost : str or None
+        Why its GPU cannot be worked with any more.
     recycled : bool
         It ends to be replaced by a fresh one.
     usage : Usage
@@ -58,7 +62,9 @@ class Member:
     stopping: bool = False
     alone: bool = False
     hung: bool = False
+    late: int | None = None
     starved: int | None = None
+    lost: str | None = None
     recycled: bool = False
     usage: Usage = field(default_factory=Usage)
     completed: int = 0

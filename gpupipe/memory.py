@@ -1,14 +1,14 @@
 """Slots: where an item's rows are computed before they are written to their place.
 
-A slot is acquired, filled, committed by a sink and released. Here the memory is the host's; who owns it
-is visible in the type, so that pinned and device slots can stand beside this one.
+A slot is acquired, filled, committed by a sink and released. Here the memory is the host's, pageable or pinned; what a
+card computes stands in a :class:`gpupipe.cuda.card.DeviceBuffer` until it is copied here.
 """
 
 from __future__ import annotations
 
 import math
 import queue
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,12 +39,23 @@ class HostSlot:
 
 
 class HostSlots:
-    """A few slots made once and used for one item after another; taken and given back by different threads."""
+    """A few slots made once and used for one item after another; taken and given back by different threads.
 
-    def __init__(self, specs: Sequence[RowSpec], count: int = 1) -> None:
+    Parameters
+    ----------
+    specs : sequence of RowSpec
+    count : int
+    allocate : callable, optional
+        Gives so many bytes, uint8, page-aligned; default pageable memory, a card gives pinned.
+    """
+
+    def __init__(
+        self, specs: Sequence[RowSpec], count: int = 1, allocate: Callable[[int], np.ndarray] | None = None
+    ) -> None:
+        take = allocate or _aligned
         self._free: queue.SimpleQueue[dict[str, np.ndarray] | None] = queue.SimpleQueue()
         for _ in range(count):
-            self._free.put({spec.name: _aligned(spec) for spec in specs})
+            self._free.put({spec.name: take(spec.nbytes).view(spec.dtype).reshape(spec.shape) for spec in specs})
 
     def acquire(self, ordinal: int) -> HostSlot | None:
         """A slot for the item, waited for; its bytes are those of an earlier item. None once the slots are given up."""
@@ -60,8 +71,8 @@ class HostSlots:
         self._free.put(None)
 
 
-def _aligned(spec: RowSpec) -> np.ndarray:
-    # Page-aligned, so that a write may go straight from here (O_DIRECT, pinning).
-    raw = np.empty(spec.nbytes + _PAGE, dtype=np.uint8)
+def _aligned(nbytes: int) -> np.ndarray:
+    # Page-aligned, so that a write may go straight from here (O_DIRECT).
+    raw = np.empty(nbytes + _PAGE, dtype=np.uint8)
     start = -raw.ctypes.data % _PAGE
-    return raw[start : start + spec.nbytes].view(spec.dtype).reshape(spec.shape)
+    return raw[start : start + nbytes]

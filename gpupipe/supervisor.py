@@ -169,8 +169,8 @@ class Supervisor:
 
     def _end_hung(self) -> None:
         """End workers that are on one item for too long: their deaths are seen like any other."""
-        for member in self._watchdog.overdue(self._members.values()):
-            member.hung = True
+        for member, late in self._watchdog.overdue(self._members.values()):
+            member.hung, member.late = True, late
             member.process.kill()
 
     def _staff(self) -> None:
@@ -212,6 +212,8 @@ class Supervisor:
                 raise StoppedError(message["fatal"])
             elif "starved" in message:
                 member.starved = message["starved"]
+            elif "lost" in message:
+                member.lost = message["lost"]
             elif "recycle" in message:
                 member.recycled = True
                 self._note("recycle", message["recycle"], member.number)
@@ -290,33 +292,38 @@ class Supervisor:
         """Reap a dead worker, then give its items back: never before, or two processes could write one row."""
         self._selector.unregister(member.wire)
         status = member.reap()
-        beat = member.pulse.read()
+        at_work = {beat.ordinal: beat for beat in member.pulse.items() if beat.ordinal is not None}
         member.pulse.close()
         del self._members[member.number]
         oom, self._oom = self._oom, oom_kills()
-        at_work = beat.ordinal if member.starved is None else member.starved
-        suspect = None if at_work is None else self._position(at_work)
-        if suspect not in member.outstanding:
-            suspect = None
-        back = member.outstanding - {suspect}
         # SIGKILL comes from the out-of-memory killer or from a person; only the first is the item's doing.
         by_hand = status == -signal.SIGTERM or (status == -signal.SIGKILL and oom is not None and oom == self._oom)
-        innocent = by_hand and not member.hung
-        if member.hung and beat.ordinal is None:
+        innocent = member.lost is not None or (by_hand and not member.hung)
+        known = member.late if member.hung else member.starved  # else any of those in hand
+        suspects = {
+            position: beat
+            for ordinal, beat in at_work.items()
+            if known in (None, ordinal) and (position := self._position(ordinal)) in member.outstanding
+        }
+        if member.lost is not None:
+            why = member.lost
+        elif member.hung and member.late is None:
             why = "it did not begin what it was given"
         elif member.hung:
-            why = f"it was on it for {beat.seconds:.0f} s, longer than it may"
+            longest = max((beat.seconds for beat in at_work.values()), default=0.0)
+            why = f"it was on it for {longest:.0f} s, longer than it may"
         elif status == -signal.SIGKILL and not by_hand:
             why = "the machine ran out of memory"
         elif member.starved is not None:
             why = "it needs more memory than --memory-per-worker grants, or than there is"
         else:
             why = death(status)
-        if suspect is not None and not innocent:
+        back = set(member.outstanding)
+        if not innocent:
             kind = "hang" if member.hung else "memory" if member.starved is not None else "crash"
-            self._suspect(suspect, beat, kind, why)
-        elif suspect is not None:
-            back.add(suspect)
+            for position, beat in suspects.items():
+                back.discard(position)
+                self._suspect(position, beat, kind, why)
         if not self.stop_reason:
             alone = {position for position in back if position in self._crashes}  # suspects stay so, whoever died
             self._leases.give_back(back - alone)
@@ -325,10 +332,11 @@ class Supervisor:
         if status == 0 and (member.stopping or member.recycled or not member.outstanding):
             return
         text = f"worker {member.number} died ({why}), {len(member.outstanding)} items go back"
-        self._note("hang" if member.hung else "death", text, member.number, -1 if at_work is None else at_work)
+        ordinal = next(iter(at_work)) if len(at_work) == 1 else -1
+        self._note("hang" if member.hung else "death", text, member.number, ordinal)
         self._reporter.notice(text)
         self.snapshot.deaths += 1
-        if suspect is None and not innocent:
+        if not suspects and not innocent:
             self._idle_deaths += 1
             if self._idle_deaths >= IDLE_DEATHS_ALLOWED:
                 tail = member.log.read_text(errors="replace")[-2000:].strip()

@@ -90,6 +90,30 @@ class Surface:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceSurface:
+    """One decoded picture in a device's memory.
+
+    Attributes
+    ----------
+    format : SurfaceFormat
+    pointers : sequence of int
+        Device address of each plane's first visible row.
+    strides : sequence of int
+        Bytes from one row to the next, by plane.
+    pts : int or None
+        Presentation timestamp in stream time-base units.
+    owner : object
+        Keeps the memory alive as long as the surface is; says itself how it is given back.
+    """
+
+    format: SurfaceFormat
+    pointers: Sequence[int]
+    strides: Sequence[int]
+    pts: int | None = None
+    owner: object = None
+
+
+@dataclass(frozen=True, slots=True)
 class StreamInfo:
     """Facts of one video stream, as its headers give them. The frame count is the reader's ``len()``.
 

@@ -30,7 +30,6 @@ from gpupipe.plan import BOOKKEEPING, Plan
 from gpupipe.remains import Remains
 from gpupipe.sinks.base import Expected, Fault, Place, Sink
 from gpupipe.sinks.files import checksum_of, remove_tree
-from gpupipe.stages import Stages
 from gpupipe.summary import EXIT_DIFFERENT, EXIT_DONE
 
 
@@ -192,7 +191,7 @@ class _Check:
         with tempfile.TemporaryDirectory(prefix="gpupipe-verify-") as scratch:
             place = replace(self._place, staging=Path(scratch))
             slots = HostSlots(self._job.rows())
-            operator = self._job.operator(place, Stages())
+            operator = self._job.operator(place, None)
             try:
                 for outcome in outcomes:
                     item = self._plan.item(outcome.ordinal)

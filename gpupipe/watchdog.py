@@ -1,4 +1,4 @@
-"""The watchdog: which workers are on one item for longer than it may take.
+"""The watchdog: which workers are on an item for longer than it may take.
 
 It reads the workers' pulses; nothing is asked of a worker, so one that hangs in native code is seen too. While the
 supervisor itself does not run (stopped, or the machine asleep) nobody's time counts.
@@ -22,30 +22,33 @@ class Watchdog:
     def __init__(self, patience: Callable[[int], float]) -> None:
         self._patience = patience
         self._looked = time.monotonic()
-        self._excused: dict[int, tuple[int, float]] = {}  # by worker: the item, and seconds that do not count
+        self._excused: dict[tuple[int, int], float] = {}  # by worker and item: seconds that do not count
         self._idle: dict[Member, tuple[int, float]] = {}  # items it completed, and seconds since that count
 
-    def overdue(self, members: Iterable[Member]) -> list[Member]:
-        """The workers whose time is over."""
+    def overdue(self, members: Iterable[Member]) -> list[tuple[Member, int | None]]:
+        """The workers whose time is over, and on which item; None where one did not begin what it was given."""
         now = time.monotonic()
         passed, self._looked = now - self._looked, now
         gap = passed if passed > _LONGEST_TICK_SECONDS else 0.0
-        late = []
+        late: list[tuple[Member, int | None]] = []
+        excused: dict[tuple[int, int], float] = {}
         for member in members:
-            beat = member.pulse.read()
             if member.hung:
                 continue
-            if beat.ordinal is None:
-                late += [member] if self._idles(member, passed - gap) else []
+            beats = member.pulse.items()
+            if not beats:
+                late += [(member, None)] if self._idles(member, passed - gap) else []
                 continue
             self._idle.pop(member, None)
-            item, excused = self._excused.get(member.number, (beat.ordinal, 0.0))
-            excused = (excused if item == beat.ordinal else 0.0) + min(gap, beat.seconds)
-            if excused:
-                self._excused[member.number] = beat.ordinal, excused
-            worked = beat.seconds - excused
-            if worked > _CHECK_SECONDS and worked > self._patience(beat.ordinal):
-                late.append(member)
+            for beat in beats:
+                assert beat.ordinal is not None
+                key = member.number, beat.ordinal
+                excused[key] = self._excused.get(key, 0.0) + min(gap, beat.seconds)
+                worked = beat.seconds - excused[key]
+                if worked > _CHECK_SECONDS and worked > self._patience(beat.ordinal):
+                    late.append((member, beat.ordinal))
+                    break
+        self._excused = excused
         return late
 
     def _idles(self, member: Member, passed: float) -> bool:

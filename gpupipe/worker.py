@@ -16,13 +16,15 @@ import sys
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 from gpupipe import fingerprint as fingerprints
-from gpupipe.errors import OutputError, StoppedError, UsageError
+from gpupipe.cuda.device import open_device
+from gpupipe.errors import DeviceLostError, OutputError, StoppedError, UsageError
 from gpupipe.job import ItemMemoryError, Job, Work, restore
 from gpupipe.machine import usage
 from gpupipe.memory import HostSlot, HostSlots
@@ -36,12 +38,15 @@ from gpupipe.writer import Writer
 _PR_SET_PDEATHSIG = 1
 _LOOK_SECONDS = 0.5
 _YOUNG_SECONDS = 60.0  # a worker that is large from its first item on shall not spend its time starting
-_SLOTS = 2  # one being filled, one being written
+_WRITING = 1  # slots beside those being filled
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What a worker is told first; `memory_bytes` binds it, past the `recycle` bounds it asks to be replaced."""
+    """What a worker is told first; `memory_bytes` binds it, past the `recycle` bounds it asks to be replaced.
+
+    `device` names what opens its GPU, and the number to open; None for a CPU core. `cores` are those it shall run on.
+    """
 
     number: int
     job: str
@@ -55,6 +60,8 @@ class Setup:
     memory_bytes: int | None
     recycle_bytes: int
     recycle_seconds: float
+    device: tuple[str, int] | None = None
+    cores: list[int] | None = None
 
     def place(self, bookkeeping: Path) -> Place:
         """Where the output lies."""
@@ -65,32 +72,40 @@ class Worker:
     """Runs leases from a wire until told to stop."""
 
     def __init__(self, wire: Wire, pulse: Pulse, setup: Setup, bookkeeping: Path, first: list[Any]) -> None:
-        self._wire, self._pulse, self._setup = wire, pulse, setup
+        self._wire, self._setup = wire, setup
         self._stages = Stages(pulse)
         with self._stages("start"):
             self._plan = Plan(bookkeeping / "plan")
             self._job: Job = restore(setup.job, setup.options, setup.inputs)
             place = setup.place(bookkeeping)
             self._sink = self._job.sink(place)
-            self._slots = HostSlots(self._job.rows(), _SLOTS)
+            self._device = None if setup.device is None else open_device(*setup.device)
+            self._operator = self._job.operator(place, self._device)
+            pinned = None if self._device is None else self._device.card.pinned
+            self._slots = HostSlots(self._job.rows(), self._operator.depth + _WRITING, pinned)
             self._writer = Writer(self._job, self._sink, self._slots, wire)
-            self._operator = self._job.operator(place, self._stages)
+        self._seats = [Stages(pulse, seat) for seat in range(self._operator.depth)]
+        self._free: queue.SimpleQueue[Stages] = queue.SimpleQueue()
+        for seat in self._seats:
+            self._free.put(seat)
         self._leases: queue.SimpleQueue[list[int] | None] = queue.SimpleQueue()
         self._stopping = False
         for message in first:  # what came along with the setup
             self._take(message)
-        self._began = self._looked = self._since = time.monotonic()
+        self._looked = self._since = time.monotonic()
 
     def run(self) -> None:
         """Work until the supervisor says stop."""
         threading.Thread(target=self._listen, name="leases", daemon=True).start()
         for completion in self._operator.run(self._stream()):
-            stage, self._stages.failed_in = self._stages.failed_in, ""
-            self._writer.put(completion, time.monotonic() - self._began, stage)
-            self._pulse.item(None)
+            self._writer.put(completion)
+            completion.work.stages.end()
+            self._free.put(completion.work.stages)
         self._writer.finish()
         self._report()
         self._operator.close()
+        if self._device is not None:
+            self._device.close()
 
     def _listen(self) -> None:
         # The only reader of the wire. When the supervisor is gone there is nothing worth finishing: what is
@@ -121,20 +136,20 @@ class Worker:
                 ordinal = self._plan.ordinal(position)
                 with self._stages("wait to write"):
                     slot = self._slots.acquire(ordinal)
-                if slot is None:  # writing failed: Writer.finish says why
-                    return
-                self._pulse.item(ordinal)
-                self._began = time.monotonic()
-                yield self._work(ordinal, slot)
+                    if slot is None:  # writing failed: Writer.finish says why
+                        return
+                    stages = self._free.get()
+                stages.begin(ordinal)
+                yield self._work(ordinal, slot, stages)
 
-    def _work(self, ordinal: int, slot: HostSlot) -> Work:
+    def _work(self, ordinal: int, slot: HostSlot, stages: Stages) -> Work:
         try:
             item = self._plan.item(ordinal)
-            with self._stages("plan"):
+            with stages("plan"):
                 fingerprint = fingerprints.fingerprint(self._job.input_file(item), self._setup.fingerprint)
         except MemoryError as error:  # the item's, as it would be a moment later
             raise ItemMemoryError(ordinal) from error
-        return Work(ordinal, item, slot, fingerprint)
+        return Work(ordinal, item, slot, fingerprint, stages)
 
     def _worn(self) -> bool:
         """True where a fresh process shall go on: this one is old, or has grown (libraries leak, heaps fragment)."""
@@ -150,7 +165,10 @@ class Worker:
         return False
 
     def _report(self) -> None:
-        self._wire.send({"completed": [], "stages": self._stages.take(), "usage": astuple(usage())})
+        spent: Counter[str] = Counter()
+        for stages in (self._stages, *self._seats):
+            spent.update(stages.take())
+        self._wire.send({"completed": [], "stages": spent, "usage": astuple(usage())})
 
 
 def bind_memory(nbytes: int | None) -> None:
@@ -181,11 +199,16 @@ def main() -> None:
     setup = messages.pop(0)["setup"]
     bookkeeping = Path(setup.pop("bookkeeping"))
     bind_memory(setup["memory_bytes"])
+    if setup.get("cores"):
+        os.sched_setaffinity(0, setup["cores"])
     try:
         Worker(wire, Pulse(pulse_fd), Setup(**setup), bookkeeping, messages).run()
     except ItemMemoryError as error:
         wire.send({"starved": error.ordinal})
         os._exit(1)  # at once: whatever else wants memory now may wait for it forever
+    except DeviceLostError as error:
+        wire.send({"lost": str(error)})
+        os._exit(1)  # at once: the driver may never let go of what is still to be freed
     except (OutputError, StoppedError, UsageError) as error:
         wire.send({"fatal": str(error)})
     except Exception:

@@ -54,8 +54,8 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
 
-    def put(self, completion: Completion, seconds: float, stage: str) -> None:
-        """Hand an item over: `seconds` spent on it, and the stage it failed in.
+    def put(self, completion: Completion) -> None:
+        """Hand an item over.
 
         Raises
         ------
@@ -63,7 +63,7 @@ class Writer:
             An earlier item could not be written.
         """
         self._raise()
-        finished = _Finished(completion, seconds, stage)
+        finished = _Finished(completion, completion.work.stages.seconds(), completion.work.stages.failed_in)
         with self._lock:
             at_once = not self._waiting and self._last_nbytes < _THREAD_PAYS_BYTES
             self._waiting += 1

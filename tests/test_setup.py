@@ -25,6 +25,7 @@ FLOORS = (
     ("_native", "layouts", "pulse", "wire"),
     ("memory", "stages"),
     ("decode", "transform"),
+    ("cuda",),
     ("ops", "sinks"),
     (
         "frames",

@@ -16,7 +16,6 @@ from gpupipe.jobs.pairs import read_pairs
 from gpupipe.memory import HostSlots
 from gpupipe.sinks.base import Place
 from gpupipe.sinks.files import BatchSync, Checksum
-from gpupipe.stages import Stages
 
 
 def main() -> None:
@@ -27,7 +26,7 @@ def main() -> None:
     staging.mkdir(parents=True)
     place = Place(Path(out), Path(out), staging, len(items))
     sink, slots = job.sink(place), HostSlots(job.rows())
-    operator = job.operator(place, Stages())
+    operator = job.operator(place, None)
 
     def stream() -> Iterator[Work]:
         for ordinal, item in enumerate(items):

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gpupipe import decode
+from gpupipe.cuda.device import Device
 from gpupipe.decode import MAX_PIXELS
 from gpupipe.errors import InputError, MissingInputError, UsageError
 from gpupipe.frames import FrameReader, Frames, Sampling
@@ -33,7 +34,6 @@ from gpupipe.sinks.npy import NpySink, npy_header
 from gpupipe.sinks.pickles import array_pieces, dumps
 from gpupipe.sinks.samples import SamplesSink
 from gpupipe.sinks.webdataset import WebDatasetSink
-from gpupipe.stages import Stages
 from gpupipe.transform import ARITHMETIC_VERSION, MAX_SIDE
 
 SPLITS = ("train", "val", "test")
@@ -217,9 +217,9 @@ class ClipsJob:
             return NpySink(place, self.rows())
         return WebDatasetSink(place) if self.format == "webdataset" else SamplesSink(place)
 
-    def operator(self, place: Place, stages: Stages) -> Operator:
+    def operator(self, place: Place, device: Device | None) -> Operator:
         """One clip at a time on a CPU core."""
-        process = _Process(self, place, stages)
+        process = _Process(self, place)
         return ItemLoop(process, process.close)
 
     # ---- the end
@@ -278,8 +278,8 @@ class ClipsJob:
 class _Process:
     """What a worker does with one pair; holds the tokenizer and the last video opened."""
 
-    def __init__(self, job: ClipsJob, place: Place, stages: Stages) -> None:
-        self._job, self._stages = job, stages
+    def __init__(self, job: ClipsJob, place: Place) -> None:
+        self._job = job
         self._tokenizer = text.clip_tokenizer(CONTEXT_LENGTH)
         self._reader = FrameReader(
             (job.frame_height, job.frame_width),
@@ -288,7 +288,6 @@ class _Process:
             job.strict,
             job.allow_partial,
             place.staging,
-            stages,
             job.tolerance,
             job.max_pixels,
         )
@@ -299,7 +298,7 @@ class _Process:
         self._reader.close()
 
     def __call__(self, work: Work) -> Completion:
-        job, stages = self._job, self._stages
+        job, stages = self._job, work.stages
         with stages("plan"):
             pair = job.pair(work.item)
             name = job.item_id(work.ordinal, work.item)
@@ -309,9 +308,9 @@ class _Process:
         window = None if job.clips_dir is not None else (pair.begin_time or 0.0, pair.end_time)
         rows = work.slot.rows
         if job.all_frames:
-            frames = self._reader.every(path, window)
+            frames = self._reader.every(path, window, stages)
         else:
-            frames = self._reader.sampled(path, Sampling(job.num_frames, window), rows["frames"])
+            frames = self._reader.sampled(path, Sampling(job.num_frames, window), rows["frames"], stages)
             rows["valid"][:] = frames.valid
         work.backend = frames.backend
         with stages("text"):

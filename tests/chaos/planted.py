@@ -46,11 +46,11 @@ class PlantedClips(_Shown, ClipsJob):
     marks: str = ""
     _INPUTS: ClassVar[tuple[str, ...]] = (*ClipsJob._INPUTS, "marks")
 
-    def operator(self, place, stages):
-        loop = super().operator(place, stages)
+    def operator(self, place, device):
+        loop = super().operator(place, device)
 
         def process(work):
-            with stages("decode"):
+            with work.stages("decode"):
                 misdeed(str(work.item.get("vid")).partition(":")[0], work.ordinal, self.marks)
             return loop._process(work)
 

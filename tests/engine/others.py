@@ -18,9 +18,9 @@ from gpupipe.jobs.clips import ClipsJob
 class GrowingJob(ToyJob):
     """Each item leaves two megabytes behind in its worker, which may be replaced as soon as it has grown."""
 
-    def operator(self, place, stages):
+    def operator(self, place, device):
         sys.modules["__main__"]._YOUNG_SECONDS = 0.0
-        loop, kept = super().operator(place, stages), []
+        loop, kept = super().operator(place, device), []
         process = loop._process
 
         def grow(work):
@@ -35,8 +35,8 @@ class GrowingJob(ToyJob):
 class PatientJob(ToyJob):
     """An item called "wait" is done once there is a file `go` among the marks."""
 
-    def operator(self, place, stages):
-        loop = super().operator(place, stages)
+    def operator(self, place, device):
+        loop = super().operator(place, device)
         process = loop._process
 
         def wait(work):
@@ -51,7 +51,7 @@ class PatientJob(ToyJob):
 class _Opening(ClipsJob):
     """Its workers meet :meth:`opening` before each file they decode."""
 
-    def operator(self, place, stages):
+    def operator(self, place, device):
         opened = decode.open
 
         def opening(path, *arguments, **words):
@@ -59,7 +59,7 @@ class _Opening(ClipsJob):
             return opened(path, *arguments, **words)
 
         decode.open = opening
-        return super().operator(place, stages)
+        return super().operator(place, device)
 
 
 @dataclass(frozen=True)

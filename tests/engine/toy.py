@@ -78,15 +78,15 @@ class ToyJob:
         kinds = {"samples": SamplesSink, "webdataset": WebDatasetSink}
         return NpySink(place, self.rows()) if self.format == "npy" else kinds[self.format](place)
 
-    def operator(self, place, stages):
-        return ItemLoop(lambda work: self._process(work, stages), lambda: None)
+    def operator(self, place, device):
+        return ItemLoop(self._process, lambda: None)
 
-    def _process(self, work, stages):
+    def _process(self, work):
         word = work.item
         if self.marks:
             with Path(self.marks, "tries").open("a") as tries:
                 tries.write(f"{work.ordinal}\n")
-        with stages("work"):
+        with work.stages("work"):
             if self.delay:
                 time.sleep(self.delay)
             if word == "needs-input" and work.fingerprint == "absent":
