@@ -40,7 +40,7 @@ FLOORS = (
         "progress",
         "fingerprint",
     ),
-    ("job",),
+    ("job", "lanes"),
     ("remains",),
     ("planning", "redo"),
     ("worker", "writer", "member", "watchdog", "prober"),
