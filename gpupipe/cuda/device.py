@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from dataclasses import dataclass
 
-from gpupipe.cuda.card import Card
+from gpupipe.cuda.card import Card, Stream
 from gpupipe.decode.session import VideoEngine
+
+OPENER = "gpupipe.cuda.cupy_card:open"
+"""Opens a real card."""
 
 
 @dataclass(frozen=True)
@@ -18,10 +22,13 @@ class Device:
     card : Card
     engine : VideoEngine
         Its pictures lie in the card's memory.
+    stream : Stream
+        Of the card. The engine's pictures are ready for work that is enqueued here.
     """
 
     card: Card
     engine: VideoEngine
+    stream: Stream
 
     def close(self) -> None:
         """Give the card back."""
@@ -41,3 +48,15 @@ def open_device(opener: str, number: int) -> Device:
     module, _, name = opener.partition(":")
     device: Device = getattr(importlib.import_module(module), name)(number)
     return device
+
+
+@functools.cache
+def default_device() -> Device:
+    """The first card this process sees, opened once and kept; for a caller's own process, not for workers.
+
+    Raises
+    ------
+    UsageError
+        There is none, or what drives it is missing; the message says what.
+    """
+    return open_device(OPENER, 0)
