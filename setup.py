@@ -4,9 +4,24 @@ from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_py import build_py
 
 PIXELS = ("resize", "kernels", "plane_simd")
 SCANNERS = ("scanner", "nal", "h264_sets", "h264", "hevc_sets", "hevc", "av1", "vpx", "mpeg", "intra")
+
+DEVICE = ("frames.cu", "plane.h")  # compiled where a GPU is, at first use: gpupipe/cuda/kernel.py
+
+
+class BuildPy(build_py):
+    """Lays the kernel's sources beside the module that compiles them; an editable install reads them in csrc/."""
+
+    def run(self) -> None:
+        """Lay them into a wheel."""
+        super().run()
+        if not self.editable_mode:
+            for name in DEVICE:
+                self.copy_file(f"csrc/{name}", str(Path(self.build_lib, "gpupipe", "cuda", name)))
+
 
 # No -march flag: one wheel runs on every machine of its kind; the kernels dispatch at run time.
 # No -ffast-math: there is no floating point in the pixel path, and there shall be none.
@@ -19,4 +34,4 @@ native = Extension(
     extra_compile_args=["-std=c++17", "-O3", "-fvisibility=hidden", "-Wall"],
 )
 
-setup(ext_modules=cythonize([native], compiler_directives={"language_level": 3}))
+setup(cmdclass={"build_py": BuildPy}, ext_modules=cythonize([native], compiler_directives={"language_level": 3}))

@@ -5,7 +5,7 @@
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytearray cimport PyByteArray_FromStringAndSize
-from libc.stdint cimport INT64_MIN, int32_t, int64_t, uint8_t
+from libc.stdint cimport INT64_MIN, int16_t, int32_t, int64_t, uint8_t
 from libcpp cimport bool as boolean
 from libcpp.memory cimport unique_ptr
 from libcpp.string cimport string
@@ -20,6 +20,21 @@ cdef extern from "plane.h" namespace "gpupipe" nogil:
     cdef cppclass ColourMatrix:
         int32_t[3][3] c
         int32_t[3] bias
+
+
+cdef extern from "axis.h" namespace "gpupipe" nogil:
+    cdef cppclass AxisSpec:
+        int64_t begin, end
+        int64_t outputs
+        int log2_subsampling
+        int siting
+
+    cdef cppclass Axis:
+        vector[int32_t] start, count
+        vector[int16_t] weights
+        int taps
+
+    Axis row_axis(const AxisSpec&) except +
 
 
 cdef extern from "resize.h" namespace "gpupipe" nogil:
@@ -105,10 +120,30 @@ def set_simd(level):
     set_kernels((level or "").encode())
 
 
+def axis_tables(*, begin, end, outputs, log2_subsampling, siting):
+    """One axis, csrc/axis.h: starts and counts (int32 an output), weights (int16, `taps` an output), taps."""
+    cdef AxisSpec spec
+    cdef Axis axis
+    spec.begin, spec.end, spec.outputs = begin, end, outputs
+    spec.log2_subsampling, spec.siting = log2_subsampling, siting
+    with nogil:
+        axis = row_axis(spec)
+    return (
+        PyByteArray_FromStringAndSize(<const char*> axis.start.data(), axis.start.size() * sizeof(int32_t)),
+        PyByteArray_FromStringAndSize(<const char*> axis.count.data(), axis.count.size() * sizeof(int32_t)),
+        PyByteArray_FromStringAndSize(<const char*> axis.weights.data(), axis.weights.size() * sizeof(int16_t)),
+        axis.taps,
+    )
+
+
 cdef class Resize:
-    """A planned resize; see csrc/resize.h for the fields, all in the decoded orientation."""
+    """A planned resize; see csrc/resize.h for the fields, all in the decoded orientation.
+
+    ``given`` holds the arguments, for whoever carries the same plan out elsewhere.
+    """
 
     cdef unique_ptr[CResize] _resize
+    cdef readonly object given
 
     def __cinit__(self, *, size, crop, out, subsampling, siting, sample, components, colour, rotation, mirrored):
         cdef ResizeSpec spec
@@ -135,6 +170,18 @@ cdef class Resize:
         spec.rotation = rotation
         spec.mirrored = mirrored
         self._resize.reset(new CResize(spec))
+        self.given = {
+            "size": size,
+            "crop": crop,
+            "out": out,
+            "subsampling": subsampling,
+            "siting": siting,
+            "sample": sample,
+            "components": components,
+            "colour": colour,
+            "rotation": rotation,
+            "mirrored": mirrored,
+        }
 
     @property
     def planes(self):

@@ -27,7 +27,19 @@
 //    horizontal  <= 16384 * 32767 + 8192 < 2^30;   colour: see the static_asserts below.
 #pragma once
 
+#if defined(__CUDACC_RTC__)   // compiled on the user's machine, without a standard library
+using int16_t = short;
+using int32_t = int;
+using int64_t = long long;
+using uint8_t = unsigned char;
+using uint16_t = unsigned short;
+using uint32_t = unsigned int;
+using uint64_t = unsigned long long;
+#define INT16_MAX 32767
+#define INT32_MAX 2147483647
+#else
 #include <cstdint>
+#endif
 
 #if defined(__CUDACC__)
 #define GPUPIPE_HD __host__ __device__ __forceinline__
