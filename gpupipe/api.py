@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from operator import index
@@ -44,8 +44,9 @@ def clips(
     format: str = ..., num_frames: int = ..., size: Size = ..., split_mode: str = ..., seed: int = ...,
     max_samples: int | None = ..., stream: int | None = ..., max_pixels: int = ..., strict: bool = ...,
     allow_partial: bool = ..., all_frames: bool = ..., tolerance: float = ..., shard_size: int = ...,
-    backend: str = ..., num_workers: int | None = ..., shard: int = ..., total_shards: int = ..., overwrite: bool = ...,
-    continue_on_error: bool = ..., fail_fast: bool = ..., max_failure_rate: float | None = ...,
+    backend: str = ..., num_workers: int | None = ..., gpus: str | int | None = ..., gpu_ids: Sequence[str | int] = ...,
+    num_workers_per_gpu: int = ..., audit: float = ..., shard: int = ..., total_shards: int = ...,
+    overwrite: bool = ..., continue_on_error: bool = ..., fail_fast: bool = ..., max_failure_rate: float | None = ...,
     item_timeout: float | None = ..., memory_per_worker: int | None = ..., fingerprint: Kind = ...,
     checkpoint_file: StrPath | None = ..., metrics_port: int | None = ..., progress: bool = ...,
     dry_run: Literal[False] = ...,
@@ -56,8 +57,9 @@ def clips(
     format: str = ..., num_frames: int = ..., size: Size = ..., split_mode: str = ..., seed: int = ...,
     max_samples: int | None = ..., stream: int | None = ..., max_pixels: int = ..., strict: bool = ...,
     allow_partial: bool = ..., all_frames: bool = ..., tolerance: float = ..., shard_size: int = ...,
-    backend: str = ..., num_workers: int | None = ..., shard: int = ..., total_shards: int = ..., overwrite: bool = ...,
-    continue_on_error: bool = ..., fail_fast: bool = ..., max_failure_rate: float | None = ...,
+    backend: str = ..., num_workers: int | None = ..., gpus: str | int | None = ..., gpu_ids: Sequence[str | int] = ...,
+    num_workers_per_gpu: int = ..., audit: float = ..., shard: int = ..., total_shards: int = ...,
+    overwrite: bool = ..., continue_on_error: bool = ..., fail_fast: bool = ..., max_failure_rate: float | None = ...,
     item_timeout: float | None = ..., memory_per_worker: int | None = ..., fingerprint: Kind = ...,
     checkpoint_file: StrPath | None = ..., metrics_port: int | None = ..., progress: bool = ...,
     dry_run: Literal[True],
@@ -84,6 +86,10 @@ def clips(
     shard_size: int = SHARD_SIZE,
     backend: str = "auto",
     num_workers: int | None = None,
+    gpus: str | int | None = None,
+    gpu_ids: Sequence[str | int] = (),
+    num_workers_per_gpu: int = 1,
+    audit: float = 0.0,
     shard: int = 0,
     total_shards: int = 1,
     overwrite: bool = False,
@@ -140,9 +146,17 @@ def clips(
     shard_size : int
         Items an output shard.
     backend : str
-        ``"auto"`` or ``"ffmpeg"``.
+        ``"auto"`` (every GPU that can be used, and the CPU cores beside them), ``"ffmpeg"`` or ``"nvdec"``.
     num_workers : int, optional
-        Worker processes; default one a usable core.
+        Worker processes on CPU cores; default one a usable core, less those that GPU workers need.
+    gpus : str or int, optional
+        ``"all"``, or how many GPUs; default all.
+    gpu_ids : sequence of str or int
+        Index or UUID of each GPU instead; a repeated one has so many shares.
+    num_workers_per_gpu : int
+        Processes a GPU, or a share of one.
+    audit : float
+        Share of the items decoded on a GPU that are made again on the CPU and compared.
     shard, total_shards : int
         Which part of the work this call does, where several share the output.
     overwrite : bool
@@ -216,6 +230,10 @@ def clips(
     run = Run(
         output=Path(output_dir).absolute(),
         workers=num_workers,
+        gpus=gpus,
+        gpu_ids=tuple(map(str, gpu_ids)),
+        workers_per_gpu=index(num_workers_per_gpu),
+        audit=audit,
         shard=shard,
         total_shards=total_shards,
         overwrite=overwrite,

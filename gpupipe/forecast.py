@@ -187,21 +187,22 @@ class _Look:
         block = os.statvfs(self._there).f_frsize
         settings = {"fingerprint": how.fingerprint, "memory_bytes": how.memory_per_worker}
         patience = min(PATIENCE_SECONDS, how.item_timeout or PATIENCE_SECONDS)
-        bench = Bench(job, self._plan, self._scratch, block, settings)
+        posts, notices = how.posts(job.backend)
+        self._notices += notices
+        bench = Bench(job, self._plan, self._scratch, block, settings, posts[0])
         survey = bench.probe(sample, patience) if sample else Survey()
         absent = survey.reasons.get("MissingInputError")
         missing = absent is not None and absent.count == survey.probed
         trial = bench.work(sample[: survey.probed], patience) if sample and not missing else Trial()
 
-        asked, fit = how.workers or usable_cores(), how.workers_that_fit()
-        if fit < asked:
-            self._notices.append(f"{asked} workers of --memory-per-worker do not fit into memory: {fit} would run")
+        if posts[0].device is not None:
+            self._notices.append("a GPU works many clips at a time, of which the trial worked one: it takes less time")
         if self._plan.starts is not None:
             self._notices.append("neighbours in one file share its opening: it takes less time, the more of them")
         ended = [name for name in ("crash", "hang", "memory", "stopped") if name in trial.reasons]
         if ended:
             self._notices.append(f"time and output without the items of the trial that ended it ({', '.join(ended)})")
-        workers, cores = min(fit, max(1, items.to_do)), usable_cores()
+        workers, cores = min(len(posts), max(1, items.to_do)), usable_cores()
         sink = job.sink(Place(*bench.folders, self._plan.count, job.shard_size))
         output, needed = output_bytes(job, sink, todo, self._states, rewritten, trial)
         if needed is not None and not self._continues:

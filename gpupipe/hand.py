@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from gpupipe.errors import StoppedError
 from gpupipe.member import Member, death
+from gpupipe.posts import Post
 from gpupipe.watchdog import Watchdog
 
 START_SECONDS = 60.0  # to import and set up, on a busy machine with cold disks
@@ -42,10 +43,15 @@ class Hand:
         For its log.
     patience : float
         Seconds that an item may take.
+    post : Post, optional
+        Where it works; default a CPU core.
     """
 
-    def __init__(self, module: str, setup: dict[str, Any], folder: Path, patience: float) -> None:
+    def __init__(
+        self, module: str, setup: dict[str, Any], folder: Path, patience: float, post: Post | None = None
+    ) -> None:
         self._module, self._setup, self._folder, self._patience = module, setup, folder, patience
+        self._post = post
         self._watchdog = Watchdog(lambda ordinal: patience)
         self._member: Member | None = None
         self._started = 0
@@ -69,7 +75,7 @@ class Hand:
             The process ends, or does nothing, without an item in hand: it would with any other too.
         """
         if self._member is None:
-            self._member = Member.spawn(self._started, self._setup, self._folder, self._module)
+            self._member = Member.spawn(self._started, self._setup, self._folder, self._module, self._post)
             self._started += 1
         member = self._member
         asked = time.monotonic()

@@ -157,6 +157,10 @@ class Job(Protocol):
     name: ClassVar[str]
 
     @property
+    def backend(self) -> str:
+        """What may decode: ``"auto"``, ``"ffmpeg"`` or ``"nvdec"``; ``"ffmpeg"`` also where nothing is decoded."""
+
+    @property
     def shard_size(self) -> int:
         """Items an output shard."""
 

@@ -28,12 +28,13 @@ from gpupipe.machine import memory_bytes, usable_cores
 from gpupipe.outcome import DONE, FAILED, PENDING, Event, Outcome, RunRecord
 from gpupipe.ownership import MAX_SHARDS, Ownership, refuse_links
 from gpupipe.plan import BOOKKEEPING, Plan
+from gpupipe.posts import Post, assign
 from gpupipe.progress import Reporter, Snapshot
 from gpupipe.redo import Choice
 from gpupipe.remains import FAILURES, Remains
 from gpupipe.sinks.base import Place, Sink
 from gpupipe.sinks.files import publish
-from gpupipe.summary import EXIT_DONE, EXIT_FAILED_ITEMS, EXIT_INTERRUPTED, Summary, bottleneck
+from gpupipe.summary import EXIT_DIFFERENT, EXIT_DONE, EXIT_FAILED_ITEMS, EXIT_INTERRUPTED, Summary, bottleneck
 from gpupipe.supervisor import Supervisor
 
 INTERRUPTED = "interrupted"
@@ -52,7 +53,15 @@ class Run:
     ----------
     output : Path
     workers : int or None
-        Worker processes; None for one a usable core.
+        Worker processes on CPU cores; None for one a usable core, less those that GPU workers need.
+    gpus : str or int or None
+        ``"all"``, or how many GPUs; None for all.
+    gpu_ids : tuple of str
+        Index or UUID of each GPU instead; a repeated one has so many shares.
+    workers_per_gpu : int
+        Processes a GPU, or a share of one.
+    audit : float
+        Share of the items decoded on a GPU that are made again on the CPU and compared.
     shard, total_shards : int
         Run shard I of N.
     overwrite : bool
@@ -76,6 +85,10 @@ class Run:
 
     output: Path
     workers: int | None = None
+    gpus: str | int | None = None
+    gpu_ids: tuple[str, ...] = ()
+    workers_per_gpu: int = 1
+    audit: float = 0.0
     shard: int = 0
     total_shards: int = 1
     overwrite: bool = False
@@ -87,10 +100,26 @@ class Run:
     fingerprint: Kind = "stat"
     checkpoint_file: Path | None = None
 
-    def workers_that_fit(self) -> int:
-        """As many as are asked for, and as fit into memory."""
-        workers, each = self.workers or usable_cores(), self.memory_per_worker
-        return workers if each is None else min(workers, max(1, memory_bytes() // each))
+    def posts(self, backend: str) -> tuple[list[Post], list[str]]:
+        """The places of the workers: as many as are asked for, and as fit into memory; and what there is to say.
+
+        Raises
+        ------
+        UsageError
+            The GPUs asked for are not there.
+        """
+        posts, notices = assign(backend, self.workers, self.gpus, self.gpu_ids, self.workers_per_gpu)
+        each = self.memory_per_worker
+        fit = len(posts) if each is None else max(1, memory_bytes() // each)
+        if fit < len(posts):
+            notices.append(
+                f"{len(posts)} workers of {_gib(each or 0)} do not fit into {_gib(memory_bytes())}: {fit} run"
+            )
+        if self.audit and not any(post.device for post in posts):
+            raise UsageError(
+                f"--audit {self.audit:g} compares GPU and CPU, and no GPU is used here; see gpupipe doctor"
+            )
+        return posts[:fit], notices
 
     def check(self) -> None:
         """Raise :class:`UsageError` for values that cannot be."""
@@ -102,6 +131,14 @@ class Run:
             )
         if self.workers is not None and not 1 <= self.workers <= MAX_WORKERS:
             raise UsageError(f"--num-workers {self.workers}: expected 1 to {MAX_WORKERS}")
+        if self.gpus is not None and self.gpu_ids:
+            raise UsageError("--gpus says how many and --gpu-ids which: choose one")
+        if self.gpus not in (None, "all") and (not isinstance(self.gpus, int) or not 1 <= self.gpus <= MAX_WORKERS):
+            raise UsageError(f"--gpus {self.gpus}: expected all, or 1 to {MAX_WORKERS}")
+        if not 1 <= self.workers_per_gpu <= MAX_WORKERS:
+            raise UsageError(f"--num-workers-per-gpu {self.workers_per_gpu}: expected 1 to {MAX_WORKERS}")
+        if not 0 <= self.audit <= 1:
+            raise UsageError(f"--audit {self.audit}: expected a share, from 0 to 1")
         if self.checkpoint_file is not None and not self.checkpoint_file.absolute().parent.is_dir():
             raise UsageError(f"--checkpoint-file {self.checkpoint_file}: no such folder")
         if self.item_timeout is not None and self.item_timeout <= 0:
@@ -133,6 +170,7 @@ def run(job: Job, how: Run, reporter: Reporter) -> Summary:
     """
     how.check()
     job.check()
+    posts = _posts(job, how, reporter)
     source = planning.source_facts(job.source())
     planning.check_output(how.output)
     if how.checkpoint_file is not None:
@@ -144,7 +182,7 @@ def run(job: Job, how: Run, reporter: Reporter) -> Summary:
         planning.remove_output(job, how.output)
     with Ownership(bookkeeping, how.shard, how.total_shards) as claim:
         plan = planning.load_or_make_plan(job, how.output, how.overwrite, source, reporter)
-        return _run_plan(job, how, reporter, claim, plan, None)
+        return _run_plan(job, how, posts, reporter, claim, plan, None)
 
 
 def retry(job: Job, how: Run, choice: Choice, reporter: Reporter) -> Summary:
@@ -163,29 +201,47 @@ def retry(job: Job, how: Run, choice: Choice, reporter: Reporter) -> Summary:
     """
     how.check()
     job.check()
+    posts = _posts(job, how, reporter)
     planning.check_output(how.output)
     if how.checkpoint_file is not None:
         planning.check_checkpoint(how.checkpoint_file, job, how.output)
     bookkeeping = how.output / BOOKKEEPING
     with Ownership(bookkeeping, how.shard, how.total_shards) as claim:
-        return _run_plan(job, how, reporter, claim, Plan(bookkeeping / "plan"), choice)
+        return _run_plan(job, how, posts, reporter, claim, Plan(bookkeeping / "plan"), choice)
 
 
-def _run_plan(job: Job, how: Run, reporter: Reporter, claim: Ownership, plan: Plan, choice: Choice | None) -> Summary:
+def _posts(job: Job, how: Run, reporter: Reporter) -> list[Post]:
+    posts, notices = how.posts(job.backend)
+    for text in notices:
+        reporter.notice(text)
+    return posts
+
+
+def _run_plan(
+    job: Job, how: Run, posts: list[Post], reporter: Reporter, claim: Ownership, plan: Plan, choice: Choice | None
+) -> Summary:
     with closing(plan):
         claim.clear_staging()
         place = Place(how.output, claim.bookkeeping, claim.staging, plan.count, job.shard_size)
         with closing(Ledger(claim.folder / "ledger.db", plan.hash)) as ledger:
-            return _Session(job, how, reporter, claim, plan, place, ledger).run(choice)
+            return _Session(job, how, posts, reporter, claim, plan, place, ledger).run(choice)
 
 
 class _Session:
     """One run, with all it holds."""
 
     def __init__(
-        self, job: Job, how: Run, reporter: Reporter, claim: Ownership, plan: Plan, place: Place, ledger: Ledger
+        self,
+        job: Job,
+        how: Run,
+        posts: list[Post],
+        reporter: Reporter,
+        claim: Ownership,
+        plan: Plan,
+        place: Place,
+        ledger: Ledger,
     ) -> None:
-        self._job, self._how, self._reporter = job, how, reporter
+        self._job, self._how, self._posts, self._reporter = job, how, posts, reporter
         self._claim, self._plan, self._place, self._ledger = claim, plan, place, ledger
         self._sink: Sink = job.sink(place)
         shards = np.arange(plan.count) // place.shard_size
@@ -209,10 +265,10 @@ class _Session:
         self._finished_before = (
             not pending and self._claim.all_complete(self._plan.hash) and remains.standing(self._job.remains())
         )
-        workers = self._workers()
+        workers = len(self._posts)
         supervisor = Supervisor(
             setup=self._setup(workers), plan=self._plan, states=self._states, owned=self._owned, ledger=self._ledger,
-            epoch=self._claim.epoch, sink=self._sink, place=self._place, workers=workers, reporter=self._reporter,
+            epoch=self._claim.epoch, sink=self._sink, place=self._place, posts=self._posts, reporter=self._reporter,
             group_starts=self._plan.starts, job=self._job, record=self._record(workers),
             fail_fast=self._how.fail_fast, item_timeout=self._how.item_timeout,
             max_failure_rate=None if self._how.continue_on_error else self._how.max_failure_rate,
@@ -221,13 +277,6 @@ class _Session:
         with _interrupts(supervisor):
             supervisor.run()
         return self._end(supervisor, workers)
-
-    def _workers(self) -> int:
-        workers, fit = self._how.workers or usable_cores(), self._how.workers_that_fit()
-        if fit < workers:
-            each = _gib(self._how.memory_per_worker or 0)
-            self._reporter.notice(f"{workers} workers of {each} do not fit into {_gib(memory_bytes())}: {fit} run")
-        return fit
 
     @contextmanager
     def _all_ledgers(self) -> Iterator[Ledgers]:
@@ -271,6 +320,7 @@ class _Session:
             "memory_bytes": self._how.memory_per_worker,
             "recycle_bytes": (self._how.memory_per_worker or memory_bytes() // workers) // 2,
             "recycle_seconds": RECYCLE_SECONDS,
+            "audit": self._how.audit,
         }
 
     def _record(self, workers: int) -> RunRecord:
@@ -285,6 +335,7 @@ class _Session:
                 "gpupipe": __version__,
             },
             "asked_workers": workers,
+            "posts": dict(Counter(post.label for post in self._posts)),
         }
         return RunRecord(time.time(), host=os.uname().nodename, pid=os.getpid(), facts=facts)
 
@@ -370,6 +421,8 @@ def _summary(
     worked = shown.done + shown.failed - shown.earlier
     if stop_reason == INTERRUPTED:
         code = EXIT_INTERRUPTED
+    elif shown.differences:
+        code = EXIT_DIFFERENT
     elif shown.failed and (shown.left or not how.continue_on_error):
         code = EXIT_FAILED_ITEMS
     else:
@@ -395,6 +448,8 @@ def _summary(
         complete=complete,
         stop_reason=stop_reason,
         exit_code=code,
+        audited=shown.audited,
+        differences=shown.differences,
     )
 
 

@@ -33,7 +33,7 @@ class Leases:
         self._group_starts = group_starts
         self.left = int(pending.sum())
 
-    def take(self, workers: int, rate: float, idle: bool = True) -> tuple[int, int] | None:
+    def take(self, workers: int, rate: float, idle: bool = True, least: int = 1) -> tuple[int, int] | None:
         """The next lease as ``(start, stop)``; None where nothing is left for this worker.
 
         Parameters
@@ -44,6 +44,8 @@ class Leases:
             Items a second of one worker, 0 while unknown.
         idle : bool
             The worker has nothing else in hand: only then does it get a suspect.
+        least : int
+            Items that the worker has in hand at the same time.
         """
         if self._alone and idle:
             position = self._alone.popleft()
@@ -52,7 +54,7 @@ class Leases:
         if not self._ranges:
             return None
         start, end = self._ranges.popleft()
-        size = max(1, min(int(rate * LEASE_SECONDS), self.left // (2 * workers), MAX_LEASE))
+        size = max(least, min(int(rate * LEASE_SECONDS), self.left // (2 * workers), MAX_LEASE))
         stop = self._round(start, min(end, start + size), end)
         if stop < end:
             self._ranges.appendleft((stop, end))

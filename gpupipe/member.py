@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gpupipe.machine import Usage
+from gpupipe.posts import Post
 from gpupipe.pulse import Pulse
 from gpupipe.wire import Wire
 
@@ -30,6 +31,9 @@ class Member:
     pulse : Pulse
     log : Path
         What the process writes to its standard streams.
+    post : Post
+    depth : int
+        Items it works at the same time; 0 until it has said so.
     outstanding : set of int
         Positions leased to it and not completed.
     leases : deque of set of int
@@ -57,6 +61,8 @@ class Member:
     wire: Wire
     pulse: Pulse
     log: Path
+    post: Post
+    depth: int = 0
     outstanding: set[int] = field(default_factory=set)
     leases: deque[set[int]] = field(default_factory=deque)
     stopping: bool = False
@@ -71,14 +77,18 @@ class Member:
     since: float = field(default_factory=time.monotonic)
 
     @classmethod
-    def spawn(cls, number: int, setup: dict[str, Any], folder: Path, module: str = "gpupipe.worker") -> Member:
-        """Start a worker (`module`: its program) and tell it what it is to do; its log goes to `folder`."""
+    def spawn(
+        cls, number: int, setup: dict[str, Any], folder: Path, module: str = "gpupipe.worker", post: Post | None = None
+    ) -> Member:
+        """Start a worker (`module`: its program) at its post and tell it what to do; its log goes to `folder`."""
+        post = post or Post()
         ours, theirs = socket.socketpair()
         pulse = Pulse()
         log = folder / f"worker-{number}.log"
         # The package's own place goes last on the path: a source tree that is run in place is found from anywhere.
         home = str(Path(__file__).parents[1])
         environment = dict(os.environ, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
+        environment |= post.environment
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), home]))
         # Ctrl-C reaches the whole group, and the supervisor decides what it means: a worker never sees it. The mask is
         # inherited, so there is no moment before a handler is set.
@@ -94,8 +104,11 @@ class Member:
             )
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
-        member = cls(number, process, Wire(ours), pulse, log)
-        member.wire.send({"setup": {**setup, "number": number}})
+        member = cls(number, process, Wire(ours), pulse, log, post)
+        setup = {**setup, "number": number, "device": post.device, "cores": post.cores}
+        if post.device is not None:  # a card's driver reserves far more addresses than there is memory
+            setup["memory_bytes"] = None
+        member.wire.send({"setup": setup})
         return member
 
     def rate(self) -> float:

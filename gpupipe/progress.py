@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from gpupipe.gauges import Gauge
 from gpupipe.pulse import Beat
 
 
@@ -22,11 +23,14 @@ class Snapshot:
     reasons: Counter[str] = field(default_factory=Counter)
     stages: dict[str, float] = field(default_factory=dict)
     workers: list[tuple[int, Beat]] = field(default_factory=list)
+    gpus: list[Gauge] = field(default_factory=list)
     cpu_seconds: float = 0.0
     read_bytes: int = 0
     written_bytes: int = 0
     peak_bytes: int = 0
     deaths: int = 0
+    audited: int = 0
+    differences: int = 0
 
     @property
     def left(self) -> int:

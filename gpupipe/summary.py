@@ -40,6 +40,8 @@ class Summary:
         True once the whole dataset, all run shards, is finished and its index files are written.
     stop_reason : str
         Why the run ended early; empty where it did not.
+    audited, differences : int
+        Items made again on the CPU by ``--audit``, and how many of them came out otherwise.
     exit_code : int
     notices : list of str
     """
@@ -63,6 +65,8 @@ class Summary:
     complete: bool
     stop_reason: str
     exit_code: int
+    audited: int = 0
+    differences: int = 0
     notices: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:

@@ -9,13 +9,14 @@ import selectors
 import signal
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from gpupipe.errors import OutputError, StoppedError
 from gpupipe.fingerprint import fingerprint, patience_seconds
+from gpupipe.gauges import Gauges
 from gpupipe.job import Job
 from gpupipe.leases import Leases
 from gpupipe.ledger import Ledger
@@ -23,6 +24,7 @@ from gpupipe.machine import Usage, oom_kills
 from gpupipe.member import Member, death
 from gpupipe.outcome import DONE, FAILED, PENDING, Event, Outcome, RunRecord
 from gpupipe.plan import Plan
+from gpupipe.posts import Post
 from gpupipe.progress import Reporter, Snapshot
 from gpupipe.pulse import Beat
 from gpupipe.sinks.base import Place, Sink
@@ -71,7 +73,7 @@ class Supervisor:
         epoch: int,
         sink: Sink,
         place: Place,
-        workers: int,
+        posts: Sequence[Post],
         reporter: Reporter,
         group_starts: np.ndarray | None,
         job: Job,
@@ -93,7 +95,9 @@ class Supervisor:
         order = plan.order
         self._positions = None if order is None else np.argsort(order)
         self._leases = Leases(pending if order is None else pending[order], group_starts)
-        self._wanted = min(workers, self._leases.left)
+        self._posts = list(posts[: self._leases.left])
+        self._lost: set[str] = set()  # cards that no longer answer
+        self._gauges = Gauges(self._posts) if any(post.gpu for post in self._posts) else None
         shard_of = np.arange(plan.count) // place.shard_size
         self._pending_in_shard = np.bincount(shard_of[pending], minlength=place.shards)
         self._owned_shards = np.unique(shard_of[owned])
@@ -153,6 +157,8 @@ class Supervisor:
             self._end_all()
             self._selector.close()
             self._sync.close()
+            if self._gauges is not None:
+                self._gauges.close()
 
     def stop(self, reason: str) -> None:
         """Ask that every worker finishes the item in hand and the run then ends; may be called by a signal handler."""
@@ -175,25 +181,32 @@ class Supervisor:
 
     def _staff(self) -> None:
         """Keep as many workers as there is work for, and each supplied."""
-        free = set(range(self._wanted)) - self._members.keys()
-        for number in sorted(free):
-            if self._leases.left and len(self._members) < self._wanted:
+        for number, post in enumerate(self._posts):
+            if self._leases.left and number not in self._members and self._open(post):
                 try:
-                    member = Member.spawn(number, self._setup, self._place.staging.parent)
+                    member = Member.spawn(number, self._setup, self._place.staging.parent, post=post)
                 except OSError as error:
                     raise StoppedError(
-                        f"cannot start worker {number + 1} of {self._wanted}: {error}. Use fewer with --num-workers."
+                        f"cannot start worker {number + 1} of {len(self._posts)}: {error}. Use fewer with "
+                        "--num-workers."
                     ) from error
                 self._members[number] = member
                 self._selector.register(member.wire, selectors.EVENT_READ, member)
         for member in list(self._members.values()):
             self._supply(member)
 
+    def _open(self, post: Post) -> bool:
+        """True if a worker may start there now: the workers of one card start one after another."""
+        if not post.gpu:
+            return True
+        starting = (member for member in self._members.values() if member.post.gpu == post.gpu and not member.depth)
+        return post.gpu not in self._lost and next(starting, None) is None
+
     def _supply(self, member: Member) -> None:
         if member.stopping:
             return
         while len(member.leases) < LEASES_AHEAD and not member.alone:
-            lease = self._leases.take(self._wanted, member.rate(), idle=not member.leases)
+            lease = self._leases.take(len(self._posts), member.rate(), not member.leases, max(1, member.depth))
             if lease is None:
                 break
             member.lease(*lease, alone=lease[0] in self._crashes)
@@ -214,15 +227,26 @@ class Supervisor:
                 member.starved = message["starved"]
             elif "lost" in message:
                 member.lost = message["lost"]
+            elif "audit" in message:
+                self._audited(member, message["audit"], message["difference"])
             elif "recycle" in message:
                 member.recycled = True
                 self._note("recycle", message["recycle"], member.number)
             else:
+                member.depth = message.get("depth", member.depth)
                 self._take_stock(member, message["stages"], Usage(*message["usage"]))
                 for row in message["completed"]:
                     self._complete(member, row)
         if member.wire.closed:
             self._bury(member)
+
+    def _audited(self, member: Member, ordinal: int, difference: str) -> None:
+        self.snapshot.audited += 1
+        if difference:
+            self.snapshot.differences += 1
+            text = f"audit: FFmpeg and {member.post.label} differ: {difference}"
+            self._note("audit", text, member.number, ordinal)
+            self._reporter.notice(text)
 
     def _take_stock(self, member: Member, stages: dict[str, float], usage: Usage) -> None:
         record, before, member.usage = self._record, member.usage, usage
@@ -324,6 +348,8 @@ class Supervisor:
             for position, beat in suspects.items():
                 back.discard(position)
                 self._suspect(position, beat, kind, why)
+        if member.lost is not None:
+            self._retire(member)
         if not self.stop_reason:
             alone = {position for position in back if position in self._crashes}  # suspects stay so, whoever died
             self._leases.give_back(back - alone)
@@ -341,6 +367,16 @@ class Supervisor:
             if self._idle_deaths >= IDLE_DEATHS_ALLOWED:
                 tail = member.log.read_text(errors="replace")[-2000:].strip()
                 raise StoppedError(f"workers die without an item in hand ({death(status)}); {member.log} ends:\n{tail}")
+
+    def _retire(self, member: Member) -> None:
+        """No worker starts on that card again in this run."""
+        self._lost.add(member.post.gpu)
+        self._note("device", f"{member.post.label} is not used any more: {member.lost}", member.number)
+        if all(post.gpu in self._lost for post in self._posts):
+            raise StoppedError(
+                f"no device is left: {member.lost}. See gpupipe doctor; the same command continues, with --backend "
+                "ffmpeg on CPU cores"
+            )
 
     def _suspect(self, position: int, beat: Beat, error: str, why: str) -> None:
         self._crashes[position] += 1
@@ -430,6 +466,9 @@ class Supervisor:
             self._recent.popleft()
         then, count = self._recent[0]
         shown.rate = (shown.done + shown.failed - count) / (now - then) if now > then else 0.0
+        if self._gauges is not None and self._gauges.look():
+            shown.gpus = self._gauges.gauges
+            self._record.facts["gpus"] = {gauge.label: gauge.record() for gauge in shown.gpus}
         shown.workers = [(member.number, member.pulse.read()) for member in self._members.values()]
         record = self._record
         shown.stages, shown.cpu_seconds, shown.peak_bytes = record.stages, record.cpu_seconds, record.peak_bytes

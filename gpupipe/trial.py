@@ -19,6 +19,7 @@ from gpupipe.hand import Hand, Lost
 from gpupipe.job import Facts, Job, class_path
 from gpupipe.outcome import DONE
 from gpupipe.plan import Plan
+from gpupipe.posts import Post
 from gpupipe.sinks.base import Place
 from gpupipe.sinks.files import remove_tree
 
@@ -122,10 +123,12 @@ class Bench:
         Bytes that a file on the output's file system is rounded up to.
     settings : mapping
         ``fingerprint`` and ``memory_bytes`` of a worker's setup.
+    post : Post
+        Where the trial's worker works.
     """
 
-    def __init__(self, job: Job, plan: Plan, folder: Path, block: int, settings: Mapping[str, Any]) -> None:
-        self._job, self._plan, self._block = job, plan, block
+    def __init__(self, job: Job, plan: Plan, folder: Path, block: int, settings: Mapping[str, Any], post: Post) -> None:
+        self._job, self._plan, self._block, self._post = job, plan, block, post
         # Shards of one item: the rows of a whole one would be reserved for each item of the sample.
         self._place = Place(folder / "out", folder / "bookkeeping", folder / "staging", plan.count, shard_size=1)
         self._logs = folder / "logs"
@@ -178,7 +181,7 @@ class Bench:
         """Work the sample's first items as a run would, one after another: as many as the time allows."""
         trial = Trial()
         first: list[float] = []
-        with Hand("gpupipe.worker", self._setup, self._logs, patience) as hand:
+        with Hand("gpupipe.worker", self._setup, self._logs, patience, self._post) as hand:
             sound = (ordinal for ordinal in sample if ordinal not in self._lost)
             for ordinal in _in_time(sound, MIN_WORKED, TRIAL_SECONDS, hand):
                 trial.worked += 1

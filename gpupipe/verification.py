@@ -14,22 +14,20 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from gpupipe import ownership
-from gpupipe.errors import InputError
+from gpupipe.again import Again
 from gpupipe.fingerprint import change
-from gpupipe.job import Job, Work, blob_names
+from gpupipe.job import Job, blob_names
 from gpupipe.ledger import Ledger
 from gpupipe.ledgers import Ledgers
-from gpupipe.memory import HostSlots
 from gpupipe.outcome import DONE, FAILED, PENDING, Event, Outcome
 from gpupipe.plan import BOOKKEEPING, Plan
 from gpupipe.remains import Remains
 from gpupipe.sinks.base import Expected, Fault, Place, Sink
-from gpupipe.sinks.files import checksum_of, remove_tree
+from gpupipe.sinks.files import remove_tree
 from gpupipe.summary import EXIT_DIFFERENT, EXIT_DONE
 
 
@@ -190,35 +188,15 @@ class _Check:
         outcomes = (outcome for outcome in self._ledgers.outcomes(DONE) if outcome.ordinal in sample)
         with tempfile.TemporaryDirectory(prefix="gpupipe-verify-") as scratch:
             place = replace(self._place, staging=Path(scratch))
-            slots = HostSlots(self._job.rows())
-            operator = self._job.operator(place, None)
-            try:
+            with closing(Again(self._job, place)) as again:
                 for outcome in outcomes:
                     item = self._plan.item(outcome.ordinal)
                     path = self._job.input_file(item)
-                    what = change(outcome.fingerprint, path)
                     where = self._out if path is None else Path(path)
-                    if what != "same":
+                    if (what := change(outcome.fingerprint, path)) != "same":  # no damage, so nothing to repair
                         yield Fault(where, f"the input of item {outcome.ordinal} is {what} since it was done")
-                        continue
-                    slot = slots.acquire(outcome.ordinal)
-                    assert slot is not None
-                    for completion in operator.run([Work(outcome.ordinal, item, slot)]):
-                        text = self._compare(completion.sample, completion.error, outcome)
-                        if text:
-                            yield Fault(where, text, (outcome.ordinal,))
-                    slots.release(slot)
-            finally:
-                operator.close()
-
-    def _compare(self, sample: Any, error: Exception | None, outcome: Outcome) -> str:
-        if error is not None:
-            return f"item {outcome.ordinal} was done, and fails now: {type(error).__name__}: {error}"
-        try:
-            again = checksum_of(self._sink.members(sample))
-        except InputError as late:
-            return f"item {outcome.ordinal} was done, and fails now: {late}"
-        return "" if again == outcome.checksum else f"item {outcome.ordinal} is made otherwise now"
+                    elif text := again.difference(outcome.ordinal, item, outcome.fingerprint, outcome.checksum):
+                        yield Fault(where, text, (outcome.ordinal,))
 
 
 def _send_back(bookkeeping: Path, plan: Plan, job: Job, layout: dict[str, int], damaged: list[int]) -> None:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from gpupipe import fingerprint as fingerprints
+from gpupipe.again import Again, Audit
 from gpupipe.cuda.device import open_device
 from gpupipe.errors import DeviceLostError, OutputError, StoppedError, UsageError
 from gpupipe.job import ItemMemoryError, Job, Work, restore
@@ -60,6 +61,7 @@ class Setup:
     memory_bytes: int | None
     recycle_bytes: int
     recycle_seconds: float
+    audit: float = 0.0
     device: tuple[str, int] | None = None
     cores: list[int] | None = None
 
@@ -83,7 +85,8 @@ class Worker:
             self._operator = self._job.operator(place, self._device)
             pinned = None if self._device is None else self._device.card.pinned
             self._slots = HostSlots(self._job.rows(), self._operator.depth + _WRITING, pinned)
-            self._writer = Writer(self._job, self._sink, self._slots, wire)
+            self._audit = self._auditor(place) if setup.audit and self._device is not None else None
+            self._writer = Writer(self._job, self._sink, self._slots, wire, self._audit)
         self._seats = [Stages(pulse, seat) for seat in range(self._operator.depth)]
         self._free: queue.SimpleQueue[Stages] = queue.SimpleQueue()
         for seat in self._seats:
@@ -102,10 +105,19 @@ class Worker:
             completion.work.stages.end()
             self._free.put(completion.work.stages)
         self._writer.finish()
+        if self._audit is not None:
+            self._audit.finish()
         self._report()
         self._operator.close()
         if self._device is not None:
             self._device.close()
+
+    def _auditor(self, place: Place) -> Audit:
+        """Makes items again with FFmpeg."""
+        setup = self._setup
+        job = restore(setup.job, setup.options, {**setup.inputs, "backend": "ffmpeg"})
+        send = self._wire.send
+        return Audit(Again(job, place), setup.audit, lambda ordinal, text: send({"audit": ordinal, "difference": text}))
 
     def _listen(self) -> None:
         # The only reader of the wire. When the supervisor is gone there is nothing worth finishing: what is
@@ -168,7 +180,8 @@ class Worker:
         spent: Counter[str] = Counter()
         for stages in (self._stages, *self._seats):
             spent.update(stages.take())
-        self._wire.send({"completed": [], "stages": spent, "usage": astuple(usage())})
+        depth = self._operator.depth
+        self._wire.send({"completed": [], "stages": spent, "usage": astuple(usage()), "depth": depth})
 
 
 def bind_memory(nbytes: int | None) -> None:

@@ -15,6 +15,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
+from gpupipe.again import Audit
 from gpupipe.errors import GpupipeError, InputError
 from gpupipe.fingerprint import ABSENT, fingerprint
 from gpupipe.job import Completion, ItemMemoryError, Job
@@ -40,8 +41,8 @@ class _Finished:
 class Writer:
     """Commits or voids items in the order they come; at most as many wait as there are slots."""
 
-    def __init__(self, job: Job, sink: Sink, slots: HostSlots, wire: Wire) -> None:
-        self._job, self._sink, self._slots, self._wire = job, sink, slots, wire
+    def __init__(self, job: Job, sink: Sink, slots: HostSlots, wire: Wire, audit: Audit | None = None) -> None:
+        self._job, self._sink, self._slots, self._wire, self._audit = job, sink, slots, wire, audit
         self._stages = Stages()
         self._queue: queue.SimpleQueue[_Finished | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -130,6 +131,8 @@ class Writer:
                 work.fingerprint = ABSENT
         self._slots.release(work.slot)
         self._last_nbytes = checksum.nbytes
+        if error is None and self._audit is not None and work.backend != "ffmpeg" and self._audit.chooses(work.ordinal):
+            self._audit.put(work.ordinal, work.item, work.fingerprint, checksum.hexdigest())
         return [
             work.ordinal,
             DONE if error is None else FAILED,

@@ -129,9 +129,9 @@ def test_same_defaults_as_the_command():
     for name, parameter in parameters.items():
         if parameter.default is not parameter.empty:
             assert parameter.default == renamed.get(name, flags.get(name)), name
-    # Flags without a parameter: those that name GPUs and clusters, and what only a shell needs.
+    # Flags without a parameter: those that name clusters, and what only a shell needs.
     assert flags.keys() - parameters.keys() == {
-        "help", "frame_height", "frame_width", "resume", "gpu_ids", "num_nodes", "batch_size", "quiet", "json"
+        "help", "frame_height", "frame_width", "resume", "num_nodes", "batch_size", "quiet", "json"
     }  # fmt: skip
 
 

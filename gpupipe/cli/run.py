@@ -15,11 +15,11 @@ from typing import Any
 from gpupipe import launch
 from gpupipe.api import forecast_of, run_shown
 from gpupipe.cli.say import say
+from gpupipe.decode import BACKENDS
 from gpupipe.errors import UsageError
 from gpupipe.fingerprint import KINDS
 from gpupipe.job import Job
 from gpupipe.launch import MAX_FAILURE_RATE, Run
-from gpupipe.machine import usable_cores
 from gpupipe.progress import Reporter
 from gpupipe.reports.final import final_text
 from gpupipe.reports.forecast import forecast_text
@@ -33,10 +33,9 @@ def add_job_flags(parser: argparse.ArgumentParser) -> None:
     group = add_run_flags(parser)
     group.add_argument("--overwrite", action="store_true", help="remove what an earlier run made, start anew")
     group.add_argument("--resume", action="store_true", help="accepted; the same command always continues")
-    group.add_argument("--backend", choices=("auto", "ffmpeg"), default="auto", help="decoder")
-    group.add_argument("--gpu-ids", nargs="+", metavar="G", help="one process a GPU named; repeats are weights")
+    group.add_argument("--backend", choices=BACKENDS, default="auto", help="decoder (default: %(default)s)")
     group.add_argument("--num-nodes", type=int, metavar="N", help="accepted; see the README on clusters")
-    group.add_argument("--batch-size", type=int, metavar="N", help="accepted; for GPU backends")
+    group.add_argument("--batch-size", type=int, metavar="N", help="accepted; the batch is chosen by what fits")
     group.add_argument("--dry-run", action="store_true", help="say what would run and what it needs; start nothing")
     parser.set_defaults(max_failure_rate=MAX_FAILURE_RATE)
 
@@ -44,7 +43,15 @@ def add_job_flags(parser: argparse.ArgumentParser) -> None:
 def add_run_flags(parser: argparse.ArgumentParser) -> Any:
     """Flags of every command that works items; returns their group."""
     group = parser.add_argument_group("the run (changes no byte of the output)")
-    group.add_argument("--num-workers", type=int, metavar="N", help="worker processes (default: one a usable core)")
+    group.add_argument("--num-workers", type=int, metavar="N", help="CPU processes (default: one a usable core)")
+    group.add_argument("--gpus", "--num-gpus", type=gpus, metavar="all|N", help="how many GPUs (default: all)")
+    group.add_argument(
+        "--gpu-ids", nargs="+", default=(), metavar="G", help="index or UUID of each GPU; repeats are weights"
+    )
+    group.add_argument("--num-workers-per-gpu", type=int, default=1, metavar="N", help="(default: %(default)s)")
+    group.add_argument(
+        "--audit", type=float, default=0.0, metavar="SHARE", help="make items of GPUs again on the CPU and compare"
+    )
     group.add_argument("--shard", type=int, default=0, metavar="I", help="this run's part, from 0")
     group.add_argument("--total-shards", type=int, default=1, metavar="N", help="parts that share the output")
     group.add_argument("--continue-on-error", action="store_true", help="exit 0 though items failed")
@@ -71,6 +78,16 @@ def nbytes(text: str) -> int:
         return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
     except OverflowError:
         raise argparse.ArgumentTypeError(f"{text!r}: larger than any memory") from None
+
+
+def gpus(text: str) -> str | int:
+    """``"all"``, or how many."""
+    if text == "all":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected all or a number") from None
 
 
 def read_settings(parser: argparse.ArgumentParser, job: str) -> None:
@@ -120,17 +137,11 @@ def _setting(flag: argparse.Action, value: Any, where: str) -> Any:
 def run_from(arguments: argparse.Namespace, output: Path) -> tuple[Run, list[str]]:
     """The run that the flags ask for, and what there is to say about it."""
     notices = []
-    workers = arguments.num_workers
-    if arguments.gpu_ids is not None:
-        slots = [word for words in arguments.gpu_ids for word in str(words).replace(",", " ").split()]
-        asked = len(slots) if workers is None else workers
-        workers = min(asked, usable_cores())
-        notices.append(f"GPU decoding is not in this version: --gpu-ids {' '.join(slots)} runs {workers} CPU processes")
     if arguments.num_nodes not in (None, 1):
         notices.append(
             f"--num-nodes {arguments.num_nodes}: this run uses this machine alone; share the output with --shard"
         )
-    return replace(run_asked(arguments, output), workers=workers, overwrite=arguments.overwrite), notices
+    return replace(run_asked(arguments, output), overwrite=arguments.overwrite), notices
 
 
 def run_asked(arguments: argparse.Namespace, output: Path) -> Run:
@@ -138,6 +149,10 @@ def run_asked(arguments: argparse.Namespace, output: Path) -> Run:
     return Run(
         output=output,
         workers=arguments.num_workers,
+        gpus=arguments.gpus,
+        gpu_ids=tuple(word for words in arguments.gpu_ids for word in str(words).replace(",", " ").split()),
+        workers_per_gpu=arguments.num_workers_per_gpu,
+        audit=arguments.audit,
         shard=arguments.shard,
         total_shards=arguments.total_shards,
         fail_fast=arguments.fail_fast,

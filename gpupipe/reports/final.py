@@ -36,6 +36,9 @@ def final_text(summary: Summary, unit: str) -> str:
         )
     if summary.failed:
         lines.append(f"failed: {reasons_line(summary.reasons)}; listed in {summary.failures_file}")
+    if summary.audited:
+        same = "all the same" if not summary.differences else f"{summary.differences} DIFFER, see gpupipe report"
+        lines.append(f"audit: {summary.audited} made again with FFmpeg, {same}")
     if summary.bottleneck is not None:
         lines.append(f"time: {shares_line(summary.stages)}")
     if summary.bottleneck is not None and summary.ceiling_share is not None:

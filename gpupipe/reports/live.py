@@ -15,6 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from gpupipe.gauges import Gauge
 from gpupipe.progress import Snapshot
 from gpupipe.pulse import Beat
 
@@ -126,6 +127,8 @@ class Display(Quiet):
             parts.append(Text("failed: " + reasons_line(shown.reasons), style="red"))
         if shown.stages:
             parts.append(Text("time:   " + shares_line(shown.stages), style="cyan"))
+        if shown.gpus:
+            parts.append(Text("\n".join(map(gpu_line, shown.gpus)), style="magenta"))
         parts.append(self._worker_table(shown.workers))
         return Group(*parts)
 
@@ -138,6 +141,18 @@ class Display(Quiet):
         if len(workers) > _WORKERS_SHOWN:
             table.add_row(Text(f"... and {len(workers) - _WORKERS_SHOWN} more", style="dim"))
         return table
+
+
+def gpu_line(gauge: Gauge) -> str:
+    """``cuda:0  SM 4%  NVDEC 93%  3.1 GiB``, of what the card tells."""
+    sample = gauge.sample
+    if sample.lost is not None:
+        return f"{gauge.label}  {sample.lost}"
+    shares = (("SM", sample.sm_percent), ("NVDEC", sample.decoder_percent), ("NVJPG", sample.jpeg_percent))
+    words = [f"{name} {share}%" for name, share in shares if share is not None]
+    if sample.memory_used_bytes is not None:
+        words.append(f"{sample.memory_used_bytes / (1 << 30):.1f} GiB")
+    return "  ".join([gauge.label, *words])
 
 
 def headline(shown: Snapshot, unit: str) -> str:

@@ -8,10 +8,15 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from toy import ToyJob
 
 from gpupipe import decode
+from gpupipe.cuda.device import Device
+from gpupipe.errors import DeviceLostError
+from gpupipe.job import ItemLoop
 from gpupipe.jobs.clips import ClipsJob
+from gpupipe.lanes import Lanes
 
 
 @dataclass(frozen=True)
@@ -78,3 +83,59 @@ class VanishingClips(_Opening):
     def opening(self, path):
         if path.name == "v5.mp4" and not path.with_name("stays").exists():
             path.rename(path.with_name("v5.away"))
+
+
+@dataclass(frozen=True)
+class CardToy(ToyJob):
+    """Worked on a device, four items at a time; "fragile" loses the card called GPU-b."""
+
+    backend: str = "nvdec"
+    audit_says: str = ""
+
+    def inputs(self):
+        return {**super().inputs(), "backend": self.backend, "audit_says": self.audit_says}
+
+    def options(self):
+        return {key: value for key, value in super().options().items() if key not in ("backend", "audit_says")}
+
+    def operator(self, place, device):
+        if device is None:
+            return ItemLoop(self._process, lambda: None)
+        return Lanes([_OnCard(self)] * 4)
+
+    def _process(self, work):
+        completion = super()._process(work)
+        if self.audit_says == "different":
+            work.slot.rows["payload"][0] ^= 1
+        return completion
+
+
+class _OnCard:
+    """What a lane of the device does with an item."""
+
+    def __init__(self, job):
+        self._job = job
+
+    def __call__(self, work):
+        if work.item == "fragile" and os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-b":
+            raise DeviceLostError("cuda:1 fell off the bus")
+        work.backend = "nvdec"
+        return ToyJob._process(self._job, work)
+
+    def close(self):
+        pass
+
+
+class _Card:
+    def pinned(self, nbytes):
+        return np.empty(nbytes, np.uint8)
+
+    def close(self):
+        pass
+
+
+def open_device(number):
+    """What a worker opens for a card in these tests; GPU-dead does not answer."""
+    if os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-dead":
+        raise DeviceLostError("cuda:2 does not answer")
+    return Device(_Card(), None, None)

@@ -142,6 +142,7 @@ def render(record: Record, count: int, seed: int) -> str:
         problem=problem,
         running=record.running,
         failures=_failures(record, job),
+        differences=[(_id(record, job, event.ordinal), event) for event in record.differences],
         reasons_left=max(0, len(record.failures) - REASONS),
         slowest=_slowest(record, rows, job),
         cards=_cards(record, rows, job, count, seed),

@@ -100,6 +100,8 @@ class Record:
         The commonest first.
     events : list of Event
         The last of them, in their order.
+    differences : list of Event
+        Of the audits, the first of them.
     """
 
     out: Path
@@ -110,6 +112,7 @@ class Record:
     backends: list[str]
     failures: list[Failures]
     events: list[Event]
+    differences: list[Event]
 
     def close(self) -> None:
         """Close plan and ledgers."""
@@ -151,16 +154,17 @@ def read(out: Path) -> Record:
         for table in tables:
             np.maximum.at(latest, table["ordinal"], table["epoch"])
         events: list[Event] = []
+        differences: list[Event] = []
         failures: dict[str, Failures] = {}
         shards = []
         for ledger, table in zip(ledgers.ledgers, tables, strict=True):
             counts = table["epoch"] == latest[table["ordinal"]]
-            shards.append(_shard(ledger, table, counts, events))
+            shards.append(_shard(ledger, table, counts, events, differences))
             _add_failures(ledger, table[counts & (table["state"] == FAILED)]["ordinal"], failures)
         opened.pop_all()
     grouped = sorted(failures.values(), key=lambda group: -group.count)
     last = sorted(events, key=lambda event: event.at)[-EVENTS_KEPT:]
-    return Record(out, plan, ledgers, running, shards, list(codes), grouped, last)
+    return Record(out, plan, ledgers, running, shards, list(codes), grouped, last, differences[:EVENTS_KEPT])
 
 
 def _table(ledger: Ledger, codes: dict[str, int]) -> Rows:
@@ -172,7 +176,9 @@ def _table(ledger: Ledger, codes: dict[str, int]) -> Rows:
         return np.fromiter(coded, dtype=_ROW)
 
 
-def _shard(ledger: Ledger, rows: Rows, counts: npt.NDArray[np.bool_], events: list[Event]) -> Shard:
+def _shard(
+    ledger: Ledger, rows: Rows, counts: npt.NDArray[np.bool_], events: list[Event], differences: list[Event]
+) -> Shard:
     runs = ledger.runs()
     run_of = np.searchsorted([run.started for run in runs], rows["finished"], side="right") - 1
     marks = []
@@ -180,6 +186,8 @@ def _shard(ledger: Ledger, rows: Rows, counts: npt.NDArray[np.bool_], events: li
     for event in ledger.events():
         marks.append((event.at, event.kind, event.worker))
         last.append(event)
+        if event.kind == "audit":
+            differences.append(event)
     events += last
     return Shard(ledger.path.parent.name, rows, counts, runs, run_of, marks)
 

@@ -12,6 +12,7 @@ from gpupipe.reports.html.axis import joined
 _BOUND = 0.75  # of a ceiling; from there on it holds the run back
 WAITS = ("wait", "wait to write")
 START = "start"
+_GPU_NOTE = "Means of the driver’s counters, a sample a second; other programs on the card are in them."
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,32 @@ def resources(runs: Sequence[RunRecord]) -> list[Resource]:
         cpu_share(runs),
         "The workers’ own time, of the cores the runs could use while they ran.",
     )
-    return [cpu, _memory(runs), *_storage(runs, seconds)]
+    return [cpu, *_gpus(runs), _memory(runs), *_storage(runs, seconds)]
+
+
+def _gpus(runs: Sequence[RunRecord]) -> list[Resource]:
+    """The video decoders of each card, over all runs that used it, weighted by their samples."""
+    found: dict[str, list[dict[str, float]]] = {}
+    for run in runs:
+        gpus = run.facts.get("gpus")
+        for label, gauge in gpus.items() if isinstance(gpus, dict) else ():
+            if isinstance(gauge, dict) and isinstance(gauge.get("samples"), int) and gauge["samples"] > 0:
+                found.setdefault(f"{label} of {run.host}", []).append(gauge)
+    lines = []
+    for name, gauges in sorted(found.items()):
+        decoder, sm = _mean(gauges, "decoder_percent"), _mean(gauges, "sm_percent")
+        peak = max(gauge.get("peak_bytes") or 0 for gauge in gauges)
+        used = [] if decoder is None else [f"video decoders {decoder:.0f}% busy"]
+        used += [] if sm is None else [f"multiprocessors {sm:.0f}%"]
+        used += [f"{text.nbytes(peak)} of its memory at most"] if peak else []
+        share = None if decoder is None else decoder / 100
+        lines.append(Resource(f"GPU {name}", ", ".join(used), "all its video decoders", share, _GPU_NOTE))
+    return lines
+
+
+def _mean(gauges: Sequence[dict[str, float]], name: str) -> float | None:
+    known = [(gauge[name], gauge["samples"]) for gauge in gauges if isinstance(gauge.get(name), (int, float))]
+    return sum(value * count for value, count in known) / sum(count for _, count in known) if known else None
 
 
 def _memory(runs: Sequence[RunRecord]) -> Resource:

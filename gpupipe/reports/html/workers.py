@@ -16,7 +16,9 @@ ROWS = 48  # more workers share rows
 LEVELS = 5
 ROW_HEIGHT = 16
 _GAP = 3
-SIGNS = {"death": "✕", "hang": "!", "memory": "▲", "recycle": "↻", "redo": "↺", "stop": "■"}
+SIGNS = {
+    "death": "✕", "hang": "!", "memory": "▲", "device": "⏏", "audit": "≠", "recycle": "↻", "redo": "↺", "stop": "■",
+}  # fmt: skip
 """The kinds of events that are marked, and how."""
 
 

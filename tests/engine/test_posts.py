@@ -1,0 +1,218 @@
+"""Where workers work: cards and cores, shares, cards that are lost, audits."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from helpers import Quietly, tree
+
+from gpupipe import gauges, launch, posts
+from gpupipe.cuda.nvml import GpuSample
+from gpupipe.errors import StoppedError, UsageError
+from gpupipe.launch import Run
+from gpupipe.ledgers import Ledgers
+from gpupipe.posts import Post, assign
+from gpupipe.reports.final import final_text
+from gpupipe.reports.html import page
+
+CARDS = ("GPU-a", "GPU-b")
+
+
+class Cards:
+    """Stands in for :mod:`gpupipe.cuda.devices` on a machine with some cards, or with none and a reason."""
+
+    def __init__(self, uuids=CARDS, reason=None):
+        self._found = [SimpleNamespace(index=number, uuid=uuid) for number, uuid in enumerate(uuids)]
+        self._reason = reason
+
+    def missing(self):
+        return self._reason
+
+    def usable_devices(self):
+        return self._found
+
+    def near_cores(self, device):
+        return []
+
+    def select(self, gpus, gpu_ids, found):
+        if gpu_ids:
+            return [found[int(number)] for number in gpu_ids]
+        return found if gpus in (None, "all") else found[:gpus]
+
+
+@pytest.fixture
+def cards(monkeypatch):
+    def there(*uuids, reason=None):
+        monkeypatch.setattr(posts, "devices", Cards(uuids, reason))
+        monkeypatch.setattr(posts, "OPENER", "others:open_device")
+        monkeypatch.setattr(posts, "usable_cores", lambda: 10)
+
+    return there
+
+
+def labels(*arguments):
+    found, _ = assign(*arguments)
+    return [post.label for post in found]
+
+
+def test_auto_uses_every_card_and_the_cores_that_are_left(cards):
+    cards(*CARDS)
+    assert labels("auto", None, None, (), 1) == ["cuda:0", "cuda:1", "cpu", "cpu"]
+    assert labels("auto", 5, None, (), 1) == ["cuda:0", "cuda:1"] + ["cpu"] * 5
+    assert labels("auto", None, 1, (), 2) == ["cuda:0", "cuda:0", "cpu", "cpu"]
+    assert labels("nvdec", None, "all", (), 2) == ["cuda:0", "cuda:0", "cuda:1", "cuda:1"]
+    assert labels("auto", None, None, ("0", "0", "1"), 1) == ["cuda:0", "cuda:0", "cuda:1"]
+    assert labels("ffmpeg", None, None, (), 1) == ["cpu"] * 10
+    (first, *_), _ = assign("nvdec", None, None, (), 1)
+    assert first.environment == {"CUDA_VISIBLE_DEVICES": "GPU-a", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+
+
+def test_without_a_card_a_count_of_them_is_one_of_processes(cards):
+    cards(reason="no NVIDIA driver")
+    found, notices = assign("auto", None, None, (), 1)
+    assert found == [Post()] * 10 and notices == ["decoding with FFmpeg on CPU cores: no NVIDIA driver"]
+    found, notices = assign("auto", None, None, ("0", "1", "2"), 2)
+    assert found == [Post()] * 6 and notices[1] == "--gpu-ids 0 1 2: no GPU is used, so it runs 6 CPU processes"
+    assert len(assign("auto", None, 64, (), 1)[0]) == 10
+    assert len(assign("auto", 3, 4, (), 1)[0]) == 3
+    with pytest.raises(UsageError, match="--backend nvdec: no NVIDIA driver"):
+        assign("nvdec", None, None, (), 1)
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ({"gpus": 1, "gpu_ids": ("0",)}, "choose one"),
+        ({"gpus": 0}, "--gpus 0"),
+        ({"gpus": "some"}, "--gpus some"),
+        ({"workers_per_gpu": 0}, "--num-workers-per-gpu 0"),
+        ({"audit": 1.5}, "--audit 1.5"),
+    ],
+)
+def test_wrong_values(tmp_path, how, words):
+    with pytest.raises(UsageError, match=words):
+        Run(tmp_path, **how).check()
+
+
+def test_an_audit_needs_a_card(cards, toys, tmp_path):
+    cards(reason="no NVIDIA driver")
+    with pytest.raises(UsageError, match=r"--audit 0\.5 compares GPU and CPU"):
+        launch.run(toys(["ok"]), Run(tmp_path / "out", audit=0.5), Quietly())
+
+
+def test_cards_and_cores_give_the_same_bytes(cards, toys, tmp_path):
+    from others import CardToy
+
+    cards(*CARDS)
+    words = ["ok", "fail", "ok", "ok", "bug", "ok"] * 20
+    there = launch.run(toys(words, CardToy), Run(tmp_path / "cards", workers_per_gpu=2), Quietly())
+    here = launch.run(toys(words), Run(tmp_path / "cores", workers=2), Quietly())
+    assert (there.done, there.failed, there.workers) == (here.done, here.failed, 4) == (80, 40, 4)
+    assert tree(tmp_path / "cards") == tree(tmp_path / "cores")
+    ledgers = Ledgers(tmp_path / "cards" / ".gpupipe", 0)
+    assert {outcome.backend for outcome in ledgers.outcomes(1)} == {"nvdec"}
+    ledgers.close()
+
+
+def test_a_crash_among_several_items_in_hand_costs_the_others_nothing(cards, toys, tmp_path):
+    from others import CardToy
+
+    cards("GPU-a")
+    words = ["ok"] * 20 + ["crash"] + ["ok"] * 20
+    summary = launch.run(toys(words, CardToy), Run(tmp_path / "out"), Quietly())
+    assert (summary.done, summary.reasons) == (40, {"crash": 1})
+
+
+def test_a_hang_among_several_items_in_hand_is_that_items_alone(cards, toys, tmp_path):
+    from others import CardToy
+
+    cards("GPU-a")
+    words = ["ok"] * 10 + ["stuck"] + ["ok"] * 10
+    summary = launch.run(toys(words, CardToy), Run(tmp_path / "out", item_timeout=2.0), Quietly())
+    assert (summary.done, summary.reasons) == (20, {"hang": 1})
+
+
+def test_the_items_of_a_lost_card_go_to_the_others(cards, toys, tmp_path):
+    from others import CardToy
+
+    cards(*CARDS)
+    reporter = Quietly()
+    job = toys(["fragile"] * 12 + ["ok"] * 12, CardToy, delay=0.02)
+    summary = launch.run(job, Run(tmp_path / "out"), reporter)
+    assert (summary.done, summary.failed) == (24, 0)
+    assert any("fell off the bus" in text for text in reporter.notices)
+    ledgers = Ledgers(tmp_path / "out" / ".gpupipe", 0)
+    assert {outcome.attempts for outcome in ledgers.outcomes()} == {1}
+    (event,) = [event for event in ledgers.ledgers[0].events() if event.kind == "device"]
+    ledgers.close()
+    assert event.text == "cuda:1 is not used any more: cuda:1 fell off the bus"
+
+
+def test_a_card_that_does_not_open_is_left_alone(cards, toys, tmp_path):
+    from others import CardToy
+
+    cards("GPU-a", "GPU-dead")
+    assert launch.run(toys(["ok"] * 9, CardToy, delay=0.05), Run(tmp_path / "out"), Quietly()).done == 9
+
+
+def test_with_no_card_left_the_run_stops_and_goes_on_later(cards, toys, tmp_path):
+    from others import CardToy
+
+    job = toys(["ok"] * 8, CardToy)
+    cards("GPU-dead")
+    with pytest.raises(StoppedError, match=r"no device is left: cuda:2 does not answer\. See gpupipe doctor"):
+        launch.run(job, Run(tmp_path / "out"), Quietly())
+    cards("GPU-a")
+    assert launch.run(job, Run(tmp_path / "out"), Quietly()).done == 8
+
+
+def test_an_audit_finds_nothing_where_all_is_well(cards, toys, tmp_path):
+    from others import CardToy
+
+    cards("GPU-a")
+    summary = launch.run(toys(["ok"] * 40, CardToy), Run(tmp_path / "out", audit=0.5), Quietly())
+    assert 5 < summary.audited < 35 and (summary.differences, summary.exit_code) == (0, 0)
+    assert "all the same" in final_text(summary, "items")
+
+
+def test_what_an_audit_finds_is_said_and_in_the_report(cards, toys, tmp_path):
+    from others import CardToy
+
+    cards("GPU-a")
+    reporter = Quietly()
+    job = toys(["ok"] * 6, CardToy, audit_says="different")
+    summary = launch.run(job, Run(tmp_path / "out", audit=1.0), reporter)
+    assert (summary.done, summary.audited, summary.differences, summary.exit_code) == (6, 6, 6, 1)
+    assert reporter.notices.count("audit: FFmpeg and cuda:0 differ: item 3 is made otherwise now") == 1
+    assert "6 DIFFER" in final_text(summary, "items")
+    text = page.write(tmp_path / "out").read_text()
+    assert "Made otherwise by another backend" in text and "item 3 is made otherwise now" in text
+
+
+def test_the_counters_of_cards_are_kept(monkeypatch, cards, toys, tmp_path):
+    from others import CardToy
+
+    class Counters:
+        reason = None
+
+        def __init__(self, uuids):
+            self._uuids = uuids
+
+        def sample(self):
+            lost = "gone" if "GPU-b" in self._uuids else None
+            return [GpuSample("GPU-a", 4, 93, 0, 3 << 30, 310.0), GpuSample("GPU-b", lost=lost)]
+
+        def close(self):
+            pass
+
+    cards(*CARDS)
+    monkeypatch.setattr(gauges, "Sampler", Counters)
+    launch.run(toys(["ok"] * 9, CardToy), Run(tmp_path / "out"), Quietly())
+    ledgers = Ledgers(tmp_path / "out" / ".gpupipe", 0)
+    (run,) = ledgers.ledgers[0].runs()
+    ledgers.close()
+    gpus = run.facts["gpus"]
+    assert gpus["cuda:0"]["decoder_percent"] == 93 and gpus["cuda:0"]["peak_bytes"] == 3 << 30
+    assert gpus["cuda:1"] == {"samples": 0, "peak_bytes": 0, "lost": "gone"}
+    assert "video decoders 93% busy, multiprocessors 4%" in page.write(tmp_path / "out").read_text()
