@@ -72,17 +72,24 @@ struct Plan {             // tables follow; they are named by their distance fro
 struct Picture {
     const Plan* plan;
     const uint8_t* plane[kPlanes];
-    int64_t pitch[kPlanes];
     uint8_t* out;
+    const uint32_t* levels;    // elements of two or four bytes: their bits, [3][256], by colour and level
     int64_t origin, channel;   // in elements: pixel (y, x), colour c is origin + y * row + x * column + c * channel
     int32_t row, column;
-    const uint32_t* levels;    // elements of two or four bytes: their bits, [3][256], by colour and level
+    int32_t pitch[kPlanes];
     int32_t element;           // bytes
-    int32_t reserved;
 };
 
-static_assert(sizeof(Tile) == 16 && sizeof(ColumnTile) == 44 && sizeof(Plan) == 256 && sizeof(Picture) == 104,
+static_assert(sizeof(Tile) == 16 && sizeof(ColumnTile) == 44 && sizeof(Plan) == 256 && sizeof(Picture) == 88,
               "as in tables.py");
+
+// What all threads of a block look up, in shared memory: the compiler then keeps little of it in registers.
+struct Block {
+    Plan plan;
+    Picture picture;
+    ColumnTile columns;
+    Tile tile;
+};
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 610
 __device__ __forceinline__ uint32_t dot_low(uint32_t weights, uint32_t bytes, uint32_t sum) {
@@ -141,22 +148,20 @@ __device__ __forceinline__ void add_rows(uint32_t (&sums)[kStrip], const Rows& r
 template <bool kWide>
 struct Strip {
     const uint8_t* pointer;   // of the plane's first row
-    int64_t pitch;
+    int pitch;
     int bytes;                // that exist
     bool whole;               // and are aligned
     int rows;
     uint32_t mask;
 
-    __device__ __forceinline__ uint4 row(int index) const {
-        const uint8_t* from = pointer + index * pitch;
-        uint4 words = whole ? __ldg(reinterpret_cast<const uint4*>(from)) : load_narrow(from, bytes);
-        return words;
+    __device__ __forceinline__ uint4 load(const uint8_t* from) const {
+        return whole ? __ldg(reinterpret_cast<const uint4*>(from)) : load_narrow(from, bytes);
     }
 
-    // Rows `index` and the one below; a row that does not exist has a weight of zero: another is read for it.
+    // Row `index` and the one below; where that does not exist its weight is zero, and the same is read again.
     __device__ __forceinline__ Rows pair(int index) const {
-        const int last = rows - 1;
-        return {row(index < last ? index : last), row(index < last ? index + 1 : last)};
+        const uint8_t* above = pointer + int64_t{index} * pitch;
+        return {load(above), load(above + (index + 1 < rows ? pitch : 0))};
     }
 
     // Bits that belong to no sample are cleared.
@@ -195,10 +200,9 @@ __device__ __forceinline__ void emit(uint32_t* to, const uint32_t (&sums)[kStrip
         *reinterpret_cast<uint4*>(to + i) = make_uint4(words[i], words[i + 1], words[i + 2], words[i + 3]);
 }
 
-// One colour of one column, of kMidRows output rows.
-__device__ __forceinline__ void horizontal(int32_t (&out)[kMidRows], const uint32_t* mid, const Plan& plan,
-                                           const ChannelPlan& channel, int base, int x) {
-    const int32_t* table = reinterpret_cast<const int32_t*>(&plan);
+// One colour of one column, of kMidRows output rows, two in a word.
+__device__ __forceinline__ void horizontal(uint32_t (&out)[kMidRows / 2], const uint32_t* mid, const Plan& plan,
+                                           const int32_t* table, const ChannelPlan& channel, int base, int x) {
     const int32_t* weights = table + channel.weights + x;
     const int begin = __ldg(table + channel.begin + x);
     uint32_t low[kMidRows] = {}, high[kMidRows] = {};
@@ -225,8 +229,11 @@ __device__ __forceinline__ void horizontal(int32_t (&out)[kMidRows], const uint3
         }
     }
 #pragma unroll
-    for (int row = 0; row < kMidRows; ++row)
-        out[row] = horizontal_round(static_cast<int32_t>(low[row] + (high[row] << 8)));
+    for (int row = 0; row < kMidRows; row += 2) {
+        const int32_t first = horizontal_round(static_cast<int32_t>(low[row] + (high[row] << 8)));
+        const int32_t second = horizontal_round(static_cast<int32_t>(low[row + 1] + (high[row + 1] << 8)));
+        out[row / 2] = static_cast<uint32_t>(first | second << 16);
+    }
 }
 
 __device__ __forceinline__ void store(const Picture& picture, const Plan& plan, int64_t at, int32_t y, int32_t u,
@@ -247,10 +254,12 @@ __device__ __forceinline__ void store(const Picture& picture, const Plan& plan, 
 }
 
 template <bool kWide>
-__device__ __forceinline__ void resize_tile(const Tile& tile, const Picture& picture, const Plan& plan, uint32_t* mid) {
+__device__ __forceinline__ void resize_tile(const Block& block, uint32_t* mid) {
     constexpr int kWords = kStrip / (kWide ? 4 : 2);   // a strip between the passes
-    const int32_t* table = reinterpret_cast<const int32_t*>(&plan);
-    const ColumnTile& columns = reinterpret_cast<const ColumnTile*>(table + plan.tiles)[tile.columns];
+    const Plan& plan = block.plan;
+    const Picture& picture = block.picture;
+    const ColumnTile& columns = block.columns;
+    const int32_t* table = reinterpret_cast<const int32_t*>(picture.plan);
 
     int index = 0, place = static_cast<int>(threadIdx.x);
     while (index < plan.planes && place >= columns.plane[index].count) place -= columns.plane[index++].count;
@@ -262,92 +271,95 @@ __device__ __forceinline__ void resize_tile(const Tile& tile, const Picture& pic
     strip.pointer = picture.plane[index] + first_byte;
     strip.pitch = picture.pitch[index];
     strip.bytes = plane.row_bytes - first_byte;
-    strip.whole =
-        strip.bytes >= kStrip && ((reinterpret_cast<uint64_t>(strip.pointer) | uint64_t(strip.pitch)) & 15) == 0;
+    strip.whole = strip.bytes >= kStrip &&
+                  ((reinterpret_cast<uint64_t>(strip.pointer) | static_cast<uint64_t>(strip.pitch)) & 15) == 0;
     strip.rows = plane.rows;
     strip.mask = plan.mask;
     uint32_t* slot = mid + columns.plane[index].slot + place * kWords;
-
-    const int32_t* begins = table + plane.begin;
-    const int pairs = plane.pairs, height = plan.height, layout = plane.layout;
     const bool rolling = active && plane.rolling;
 
     uint32_t sums[kStrip] = {};   // of the next output row
     Rows last{}, next{};          // where rolling: pair - 1, pair
-    int pair = 0, end_pair = 0;
+    int pair = 0;
     if (rolling) {
-        pair = __ldg(begins + tile.begin) >> 1;
-        end_pair = __ldg(table + plane.last + tile.end - 1);
+        pair = __ldg(table + plane.begin + block.tile.begin) >> 1;
         next = strip.pair(2 * pair);
     }
 
-    for (int y = tile.begin; y < tile.end; y += kMidRows) {
-        const int rows = tile.end - y < kMidRows ? tile.end - y : kMidRows;
-        for (int row = 0; active && row < rows; ++row) {
+    for (int y = block.tile.begin; y < block.tile.end; y += kMidRows) {
+        for (int row = 0; active && row < kMidRows && y + row < block.tile.end; ++row) {
             const int o = y + row;
             if (rolling) {
                 uint32_t after[kStrip] = {};   // of the row after that
                 const int stop = __ldg(table + plane.last + o);
-                const int first = __ldg(begins + o) >> 1;
-                const int first_after = o + 1 < height ? __ldg(begins + o + 1) >> 1 : plane.rows;   // none
-                const int now = plane.weights + o * pairs - first;
-                const int then = plane.weights + (o + 1) * pairs - first_after;
+                const int end = __ldg(table + plane.last + block.tile.end - 1);
+                const int first = __ldg(table + plane.begin + o) >> 1;
+                const int first_after = o + 1 < plan.height ? __ldg(table + plane.begin + o + 1) >> 1 : strip.rows;
+                const int32_t* weights = table + plane.weights;
+                const int now = o * plane.pairs - first;
+                const int then = (o + 1) * plane.pairs - first_after;
                 if (pair < first) {   // shrunk so far that rows between have weights of zero
                     pair = first;
                     next = strip.pair(2 * pair);
                 }
                 // The pair that the last output row ended with may be the first of the one after this.
-                if (pair > first_after) add_rows(after, last, static_cast<uint32_t>(__ldg(table + then + pair - 1)));
+                if (pair > first_after) add_rows(after, last, static_cast<uint32_t>(__ldg(weights + then + pair - 1)));
                 for (; pair <= stop; ++pair) {
                     last = strip.samples(next);
-                    if (pair < end_pair) next = strip.pair(2 * pair + 2);
-                    const uint32_t weight = static_cast<uint32_t>(__ldg(table + now + pair));
-                    const uint32_t weight_after = pair >= first_after ? static_cast<uint32_t>(__ldg(table + then + pair)) : 0;
+                    if (pair < end) next = strip.pair(2 * pair + 2);
+                    const uint32_t weight = static_cast<uint32_t>(__ldg(weights + now + pair));
+                    const uint32_t weight_after =
+                        pair >= first_after ? static_cast<uint32_t>(__ldg(weights + then + pair)) : 0;
                     add_rows(sums, last, weight);
                     add_rows(after, last, weight_after);
                 }
-                emit<kWide>(slot + row * kMidPitch, sums, plan, layout);
+                emit<kWide>(slot + row * kMidPitch, sums, plan, plane.layout);
 #pragma unroll
                 for (int i = 0; i < kStrip; ++i) sums[i] = after[i];
             } else {
-                const int first = __ldg(begins + o);
-                for (int k = 0; k < pairs; ++k) {
-                    const uint32_t weight = static_cast<uint32_t>(__ldg(table + plane.weights + o * pairs + k));
-                    add_rows(sums, strip.samples(strip.pair(first + 2 * k)), weight);
+                const int first = __ldg(table + plane.begin + o);
+                for (int k = 0; k < plane.pairs; ++k) {
+                    const uint32_t weight = static_cast<uint32_t>(__ldg(table + plane.weights + o * plane.pairs + k));
+                    if (weight) add_rows(sums, strip.samples(strip.pair(first + 2 * k)), weight);
                 }
-                emit<kWide>(slot + row * kMidPitch, sums, plan, layout);
+                emit<kWide>(slot + row * kMidPitch, sums, plan, plane.layout);
 #pragma unroll
                 for (int i = 0; i < kStrip; ++i) sums[i] = 0;
             }
         }
         __syncthreads();
         for (int x = columns.begin + static_cast<int>(threadIdx.x); x < columns.end; x += static_cast<int>(blockDim.x)) {
-            int32_t values[3][kMidRows];
+            uint32_t values[3][kMidRows / 2];
 #pragma unroll
             for (int c = 0; c < 3; ++c) {
                 if (c < plan.channels) {
                     const int p = plan.channel[c].plane;
                     const int base = columns.plane[p].slot - columns.plane[p].first * kWords;
-                    horizontal(values[c], mid, plan, plan.channel[c], base, x);
+                    horizontal(values[c], mid, plan, table, plan.channel[c], base, x);
                 } else {   // gray: coefficients of 0 on itself
 #pragma unroll
-                    for (int row = 0; row < kMidRows; ++row) values[c][row] = values[0][row];
+                    for (int row = 0; row < kMidRows / 2; ++row) values[c][row] = values[0][row];
                 }
             }
-            const int64_t at = picture.origin + int64_t{x} * picture.column;
+            int64_t at = picture.origin + int64_t{x} * picture.column + int64_t{y} * picture.row;
 #pragma unroll
-            for (int row = 0; row < kMidRows; ++row)
-                if (row < rows)
-                    store(picture, plan, at + int64_t{y + row} * picture.row, values[0][row], values[1][row],
-                          values[2][row]);
+            for (int row = 0; row < kMidRows; ++row, at += picture.row) {
+                if (y + row >= block.tile.end) break;
+                const int shift = row % 2 * 16;
+                store(picture, plan, at, values[0][row / 2] >> shift & 0xffff, values[1][row / 2] >> shift & 0xffff,
+                      values[2][row / 2] >> shift & 0xffff);
+            }
         }
         __syncthreads();
     }
 }
 
 // A column of so many samples that a block cannot hold their strips: its threads share the samples of one output.
-__device__ __noinline__ void resize_column(const Tile& tile, const Picture& picture, const Plan& plan, uint32_t* sums) {
-    const int32_t* table = reinterpret_cast<const int32_t*>(&plan);
+__device__ __forceinline__ void resize_column(const Block& block, uint32_t* sums) {
+    const Plan& plan = block.plan;
+    const Picture& picture = block.picture;
+    const Tile& tile = block.tile;
+    const int32_t* table = reinterpret_cast<const int32_t*>(picture.plan);
     const int x = tile.columns;
     for (int y = tile.begin; y < tile.end; ++y) {
         if (threadIdx.x < 3) sums[threadIdx.x] = 0;
@@ -370,7 +382,7 @@ __device__ __noinline__ void resize_column(const Tile& tile, const Picture& pict
                         static_cast<uint32_t>(__ldg(table + plane.weights + int64_t{y} * plane.pairs + k / 2));
                     const uint32_t row_weight = k % 2 ? two >> 16 : two & 0xffff;
                     if (row_weight == 0) continue;
-                    const uint8_t* from = picture.plane[channel.plane] + (first_row + k) * picture.pitch[channel.plane];
+                    const uint8_t* from = picture.plane[channel.plane] + int64_t{first_row + k} * picture.pitch[channel.plane];
                     uint32_t code = 0;
                     if (plan.wide) {
                         code = __ldg(from + 2 * word) | uint32_t{__ldg(from + 2 * word + 1)} << 8;
@@ -395,19 +407,38 @@ __device__ __noinline__ void resize_column(const Tile& tile, const Picture& pict
     }
 }
 
+template <typename T>
+__device__ __forceinline__ void fetch_words(T& to, const T& from) {
+    const uint32_t* source = reinterpret_cast<const uint32_t*>(&from);
+    uint32_t* target = reinterpret_cast<uint32_t*>(&to);
+    for (unsigned i = threadIdx.x; i < sizeof(T) / 4; i += blockDim.x) target[i] = __ldg(source + i);
+}
+
+__device__ __forceinline__ void fetch(Block& block, const Tile* tiles, const Picture* pictures) {
+    const Tile& tile = tiles[blockIdx.x];
+    const Picture& picture = pictures[tile.picture];
+    const Plan& plan = *picture.plan;
+    fetch_words(block.tile, tile);
+    fetch_words(block.picture, picture);
+    fetch_words(block.plan, plan);
+    if (plan.apart) return;
+    const int32_t* table = reinterpret_cast<const int32_t*>(&plan);
+    fetch_words(block.columns, reinterpret_cast<const ColumnTile*>(table + plan.tiles)[tile.columns]);
+}
+
 }  // namespace gpupipe
 
 extern "C" __global__ void __launch_bounds__(gpupipe::kThreads, gpupipe::kBlocks)
     resize_frames(const gpupipe::Tile* __restrict__ tiles, const gpupipe::Picture* __restrict__ pictures) {
     __shared__ uint4 mid[gpupipe::kMidRows * gpupipe::kMidPitch / 4];
+    __shared__ gpupipe::Block block;
+    gpupipe::fetch(block, tiles, pictures);
+    __syncthreads();
     uint32_t* words = reinterpret_cast<uint32_t*>(mid);
-    const gpupipe::Tile tile = tiles[blockIdx.x];
-    const gpupipe::Picture& picture = pictures[tile.picture];
-    const gpupipe::Plan& plan = *picture.plan;
-    if (plan.apart)
-        gpupipe::resize_column(tile, picture, plan, words);
-    else if (plan.wide)
-        gpupipe::resize_tile<true>(tile, picture, plan, words);
+    if (block.plan.apart)
+        gpupipe::resize_column(block, words);
+    else if (block.plan.wide)
+        gpupipe::resize_tile<true>(block, words);
     else
-        gpupipe::resize_tile<false>(tile, picture, plan, words);
+        gpupipe::resize_tile<false>(block, words);
 }

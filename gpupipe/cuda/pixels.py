@@ -47,7 +47,7 @@ class PixelFormat:
     def __post_init__(self) -> None:
         if self.dtype not in _NBYTES:
             raise UsageError(f"pixel type {self.dtype}: expected one of {', '.join(_NBYTES)}")
-        plain = self.mean == (0, 0, 0) and self.std == (1, 1, 1)
+        plain = not any(self.mean) and set(self.std) == {1}
         if self.dtype == "uint8" and not plain:
             raise UsageError("uint8 pixels are not normalised; leave mean and std out, or ask for float32")
         if not all(map(isfinite, (*self.mean, *self.std))) or 0 in self.std:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from gpupipe import _native
 from gpupipe.cuda.pixels import PixelFormat
-from gpupipe.errors import InputError
+from gpupipe.errors import InputError, UnsupportedError
 from gpupipe.transform import Resizer
 from gpupipe.types import DeviceSurface, SurfaceFormat
 
@@ -52,15 +52,14 @@ PICTURE = np.dtype(
     [
         ("plan", "<u8"),
         ("plane", "<u8", _PLANES),
-        ("pitch", "<i8", _PLANES),
         ("out", "<u8"),
+        ("levels", "<u8"),
         ("origin", "<i8"),
         ("channel", "<i8"),
         ("row", _ints),
         ("column", _ints),
-        ("levels", "<u8"),
+        ("pitch", _ints, _PLANES),
         ("element", _ints),
-        ("reserved", _ints),
     ]
 )
 
@@ -178,6 +177,8 @@ class KernelPlan:
         ------
         InputError
             A plane is missing, or its rows are shorter than the format says.
+        UnsupportedError
+            A stride of two gigabytes or more.
         """
         pointers, pitches = [0] * _PLANES, [0] * _PLANES
         for place, (index, rows, row_bytes) in enumerate(self._planes):
@@ -190,6 +191,8 @@ class KernelPlan:
                 raise InputError(
                     f"{self._where()}: plane {index} has a stride of {pitch} bytes, its rows are {row_bytes}"
                 )
+            if not -(1 << 31) <= pitch < 1 << 31:
+                raise UnsupportedError(f"{self._where()}: plane {index} has a stride of {pitch} bytes, expected 31 bits")
             pointers[place], pitches[place] = surface.pointers[index], pitch
         return pointers, pitches
 
