@@ -25,13 +25,13 @@ class StreamKind:
     codec : str
         FFmpeg's name.
     chroma : str
-        ``"400"``, ``"420"``, ``"422"`` or ``"444"``.
+        ``"420"``, ``"422"`` or ``"444"``.
     depth : int
         Bits a sample.
     """
 
     codec: str
-    chroma: Literal["400", "420", "422", "444"]
+    chroma: Literal["420", "422", "444"]
     depth: int
 
 
@@ -97,9 +97,16 @@ class Session(ABC):
     def begin(self, height: int, width: int) -> None:
         """Forget what was decoded; the next packet begins another stream, or another run of the same.
 
+        Parameters
+        ----------
+        height, width : int
+            Of its pictures as they are shown.
+
         Raises
         ------
-        DeviceMemoryError
+        UnsupportedError
+            This engine cannot show them unaltered.
+        DeviceMemoryError, DeviceLostError
         """
 
     @abstractmethod
@@ -107,7 +114,7 @@ class Session(ABC):
         """Decode one packet; return the pictures that came out, in presentation order, with the ``pts`` of their
         packets.
 
-        H.264 and HEVC packets are Annex B.
+        H.264 and HEVC packets are Annex B; the first one behind :meth:`begin` holds the parameter sets.
 
         Raises
         ------
@@ -126,11 +133,19 @@ class Session(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Destroy it."""
+        """Destroy it; never raises, also where the device is lost."""
 
 
 class VideoEngine(ABC):
-    """The video decoders of one card."""
+    """The video decoders of one card.
+
+    Attributes
+    ----------
+    name : str
+        Of the card: ``"cuda:0"``.
+    """
+
+    name: str
 
     @abstractmethod
     def capability(self, kind: StreamKind) -> Capability | None:

@@ -26,7 +26,7 @@ PITCH = 256
 
 _DECODERS = {"h264": "h264", "hevc": "hevc", "vp8": "vp8", "vp9": "vp9", "av1": "libdav1d"}
 _LAYOUTS = {
-    ("400", 8): "gray", ("420", 8): "nv12", ("422", 8): "nv16", ("444", 8): "yuv444p",
+    ("420", 8): "nv12", ("422", 8): "nv16", ("444", 8): "yuv444p",
     ("420", 10): "p010le", ("422", 10): "p210le", ("444", 10): "yuv444p10msble",
     ("420", 12): "p012le", ("422", 12): "p212le", ("444", 12): "yuv444p12msble",
 }  # fmt: skip
@@ -102,6 +102,8 @@ class FakeEngine(VideoEngine):
     busiest : int
         Most sessions that were feeding at the same time.
     """
+
+    name = "cuda:0"
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ from typing import Any
 import av
 import numpy as np
 
-from gpupipe.layouts import native_layout
+from gpupipe.layouts import layout_of, native_layout
 from gpupipe.types import Surface
 
 
@@ -32,10 +32,34 @@ def visible(layout: str, height: int, width: int, planes: Sequence[Any], strides
     return digest.hexdigest()
 
 
+_PLANAR = {
+    "nv12": "yuv420p", "p010le": "yuv420p10le", "p012le": "yuv420p12le",
+    "nv16": "yuv422p", "p210le": "yuv422p10le", "p212le": "yuv422p12le",
+    "yuv444p10msble": "yuv444p10le", "yuv444p12msble": "yuv444p12le",
+}  # fmt: skip
+
+
 def of_surface(surface: Surface) -> str:
-    """Digest of a surface."""
+    """Digest of a surface; of a card's layouts that of FFmpeg's with the same samples."""
     format = surface.format
+    if format.layout in _PLANAR:
+        planes = _planar(surface)
+        name = _PLANAR[format.layout]
+        return visible(name, format.height, format.width, planes, [plane.shape[1] for plane in planes])
     return visible(format.layout, format.height, format.width, surface.planes, surface.strides)
+
+
+def _planar(surface: Surface) -> list[np.ndarray]:
+    """The planes Y, U and V, samples in the low bits, as rows of bytes."""
+    layout = layout_of(surface.format.layout)
+    planes = []
+    for component in layout.components:
+        rows = np.frombuffer(memoryview(surface.planes[component.plane]), np.uint8)
+        rows = rows[: len(rows) // surface.strides[component.plane] * surface.strides[component.plane]]
+        words = rows.reshape(-1, surface.strides[component.plane]).view("<u2" if layout.word_bytes == 2 else np.uint8)
+        samples = words[:, component.offset :: component.step] >> layout.shift
+        planes.append(np.ascontiguousarray(samples).view(np.uint8))
+    return planes
 
 
 def of_frame(frame: av.VideoFrame) -> str:
