@@ -213,7 +213,8 @@ class Sampler:
         self._uuids: list[str] = []
         try:
             self._nvml = Nvml()
-            self._uuids = list(dict.fromkeys(facts.uuid for facts in self._nvml.devices) if uuids is None else uuids)
+            names = [facts.uuid for facts in self._nvml.devices] if uuids is None else uuids
+            self._uuids = list(dict.fromkeys(names))
         except NvmlError as error:
             self.reason = str(error)
 

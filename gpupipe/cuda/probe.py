@@ -100,6 +100,8 @@ def main(words: list[str]) -> int:
 def first_line(error: BaseException) -> str:
     """What an error says, in one line."""
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    if isinstance(error, ProbeError):
+        return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

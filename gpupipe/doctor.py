@@ -1,0 +1,364 @@
+"""What this machine and this installation can do, and what is missing for the rest: ``gpupipe doctor``.
+
+Whatever loads a driver's library or an optional package is asked in a process of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from gpupipe import __version__
+from gpupipe.cuda import devices
+from gpupipe.cuda.devices import Gpu
+from gpupipe.cuda.nvml import Nvml, NvmlError
+from gpupipe.cuda.probe import ProbeError, ask, driver_version
+from gpupipe.errors import UsageError
+from gpupipe.machine import free_memory_bytes, memory_bytes, usable_cores
+
+_AT_ONCE = 4  # processes that import packages; each takes a core and some hundred MB
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The machine, less its cards.
+
+    Attributes
+    ----------
+    system, python, gpupipe : str
+        ``"Linux 6.8 x86_64"``, and versions.
+    cores, cpus : int
+        Physical cores this process may use; CPUs that the system counts.
+    memory_bytes, free_memory_bytes : int
+        What this process may use; what it could have now.
+    """
+
+    system: str
+    python: str
+    gpupipe: str
+    cores: int
+    cpus: int
+    memory_bytes: int
+    free_memory_bytes: int
+
+
+@dataclass(frozen=True)
+class Driver:
+    """The NVIDIA driver; each reason comes with its next step.
+
+    Attributes
+    ----------
+    version : str or None
+        None where NVML does not tell.
+    cuda : str or None
+        The newest CUDA it takes.
+    problem : str or None
+        Why it shows no card.
+    video : str or None
+        Why its video libraries do not load.
+    nvml : str or None
+        Why its counters cannot be read.
+    lost : tuple of str
+        Cards that do not answer.
+    """
+
+    version: str | None
+    cuda: str | None
+    problem: str | None
+    video: str | None
+    nvml: str | None
+    lost: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of stream that a card decodes; sides in pixels."""
+
+    codec: str
+    chroma: str
+    depth: int
+    engines: int
+    max_height: int
+    max_width: int
+
+
+@dataclass(frozen=True)
+class Device:
+    """One card.
+
+    Attributes
+    ----------
+    gpu : Gpu
+    cores : tuple of int
+        CPUs near it.
+    kinds : tuple of Kind
+        What its NVDEC decodes.
+    nvdec : str or None
+        Why that is not known.
+    jpeg_engines : int or None
+    nvjpeg : str or None
+        Why their number is not known.
+    """
+
+    gpu: Gpu
+    cores: tuple[int, ...]
+    kinds: tuple[Kind, ...]
+    nvdec: str | None
+    jpeg_engines: int | None
+    nvjpeg: str | None
+
+    @property
+    def engines(self) -> int | None:
+        """Video decoders; None if not known."""
+        return max((kind.engines for kind in self.kinds), default=None if self.nvdec else 0)
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package that gpupipe uses where it is there.
+
+    Attributes
+    ----------
+    module, name : str
+        As Python imports it, and as people call it.
+    purpose : str
+    installed : bool
+    version, note : str or None
+    problem : str or None
+        Why it is of no use, with the next step.
+    """
+
+    module: str
+    name: str
+    purpose: str
+    installed: bool
+    version: str | None
+    note: str | None
+    problem: str | None
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All of it.
+
+    Attributes
+    ----------
+    machine : Machine
+    driver : Driver
+    devices : tuple of Device
+    packages : tuple of Package
+    abilities : dict of str to (str or None)
+        For each of :data:`ABILITIES` that was looked at None, or why it is missing and what to do.
+    advice : tuple of str
+        What to do next, most useful first.
+    """
+
+    machine: Machine
+    driver: Driver
+    devices: tuple[Device, ...]
+    packages: tuple[Package, ...]
+    abilities: dict[str, str | None]
+    advice: tuple[str, ...]
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """Abilities that are missing, with their reasons."""
+        return {name: reason for name, reason in self.abilities.items() if reason is not None}
+
+    def package(self, module: str) -> Package:
+        """One of the packages."""
+        return next(package for package in self.packages if package.module == module)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self)
+
+
+def examine(only: Sequence[str] = ()) -> Findings:
+    """Look at the machine, the driver, its cards and the packages.
+
+    Parameters
+    ----------
+    only : sequence of str
+        Of :data:`ABILITIES`: look at no more than these need; default everything.
+
+    Raises
+    ------
+    UsageError
+        No such ability.
+    """
+    unknown = [name for name in only if name not in ABILITIES]
+    if unknown:
+        raise UsageError(f"--require {unknown[0]}: expected one of {', '.join(ABILITIES)}")
+    needs = {need for name in only or ABILITIES for need in _NEEDS.get(name, (name,))}
+    newest = driver_version()
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        looking = [pool.submit(_package, wanted, newest) for wanted in _PACKAGES if wanted.module in needs]
+        driver = _driver(newest)
+        packages = tuple(one.result() for one in looking)
+        gpus = [] if driver.problem else devices.usable_devices()
+        cards = tuple(pool.map(lambda gpu: _device(gpu, driver, packages, needs), gpus))
+    found = Findings(_machine(), driver, cards, packages, {}, ())
+    abilities = {name: ABILITIES[name](found) for name in only or ABILITIES}
+    return replace(found, abilities=abilities, advice=tuple(_advice(found, newest)))
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A package to look for: module, name, names on PyPI, what it is for, what installs it (None: our extra)."""
+
+    module: str
+    name: str
+    names: tuple[str, ...]
+    purpose: str
+    install: str | None = None
+
+
+_PACKAGES = (
+    _Wanted("av", "av", ("av",), "decoding with FFmpeg on CPU cores", "pip install --force-reinstall av"),
+    _Wanted("cupy", "cupy", ("cupy-cuda13x", "cupy-cuda12x"), "memory and kernels of the GPU"),
+    _Wanted("PyNvVideoCodec", "PyNvVideoCodec", ("PyNvVideoCodec",), "decoding with NVDEC"),
+    _Wanted("nvidia.dali", "nvidia-dali", ("nvidia-dali-cuda130", "nvidia-dali-cuda120"), "pictures on the GPU"),
+    _Wanted("pynvml", "nvidia-ml-py", ("nvidia-ml-py",), "use of the GPU, in displays"),
+    _Wanted("torch", "torch", ("torch",), "models", "pip install 'torch>=2.14'"),
+    _Wanted("mediapipe", "mediapipe", ("mediapipe",), "body keypoints", "pip install mediapipe"),
+    _Wanted("faiss", "faiss", ("faiss-gpu", "faiss-cpu"), "vector search", "pip install faiss-cpu"),
+    _Wanted("kvikio", "kvikio", ("kvikio-cu13", "kvikio-cu12"), "from the GPU to disk", "pip install kvikio-cu13"),
+)
+
+
+def _machine() -> Machine:
+    return Machine(
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        python=platform.python_version(),
+        gpupipe=__version__,
+        cores=usable_cores(),
+        cpus=os.cpu_count() or 1,
+        memory_bytes=memory_bytes(),
+        free_memory_bytes=free_memory_bytes(),
+    )
+
+
+def _driver(newest: tuple[int, int] | None) -> Driver:
+    if newest is None:
+        return Driver(None, None, devices.NO_DRIVER, devices.NO_DRIVER, devices.NO_DRIVER, ())
+    version: str | None = None
+    nvml: str | None = None
+    lost: tuple[str, ...] = ()
+    try:
+        with Nvml() as library:
+            version, lost = library.driver, library.lost
+    except NvmlError as error:
+        nvml = str(error)
+    return Driver(version, f"{newest[0]}.{newest[1]}", devices.no_device(), devices.no_video(), nvml, lost)
+
+
+def _package(wanted: _Wanted, newest: tuple[int, int] | None) -> Package:
+    install = wanted.install or devices.install_command(newest or (13, 0))
+    installed, version, note, problem = True, None, None, None
+    try:
+        answer = ask("package", wanted.module, *wanted.names)
+        installed, version, note = answer["installed"], answer["version"], answer.get("note")
+        if not installed:
+            problem = f"not installed: {install}"
+        elif wanted.module == "cupy":
+            built = devices.cupy_cuda()
+            if newest is not None and built is not None and built > newest[0]:
+                problem = f"for CUDA {built}, and the driver takes {newest[0]}.{newest[1]}: {install}"
+            else:
+                note = f"compiles with NVRTC {'.'.join(map(str, ask('compiler')['nvrtc']))}"
+    except ProbeError as error:
+        step = f"{install}, or a newer driver" if newest is not None or wanted.install else "it needs the NVIDIA driver"
+        problem = f"does not work here ({error}): {step}"
+    return Package(wanted.module, wanted.name, wanted.purpose, installed, version, note, problem)
+
+
+def _device(gpu: Gpu, driver: Driver, packages: Sequence[Package], needs: set[str]) -> Device:
+    # A name of its own per process: the index would mean another card where one is a slice.
+    environment = {**os.environ, devices.VISIBLE: gpu.uuid}
+    kinds: tuple[Kind, ...] = ()
+    nvdec = driver.video or next((one.problem for one in packages if one.module == "PyNvVideoCodec"), None)
+    if "decoders" in needs and nvdec is None:
+        try:
+            kinds = tuple(Kind(**kind) for kind in ask("decoders", "0", environment=environment)["kinds"])
+        except ProbeError as error:
+            nvdec = f"PyNvVideoCodec does not say what the card decodes: {error}"
+    engines, nvjpeg = None, None
+    if "jpeg" in needs:
+        try:
+            engines = ask("jpeg", "0", environment=environment)["engines"]
+        except ProbeError as error:
+            nvjpeg = str(error)
+    return Device(gpu, tuple(devices.near_cores(gpu)), kinds, nvdec, engines, nvjpeg)
+
+
+def _advice(found: Findings, newest: tuple[int, int] | None) -> list[str]:
+    if newest is None:
+        return [
+            "no GPU is used here; clips are decoded on CPU cores. With a GPU: install its driver, then run this again"
+        ]
+    advice = list(found.driver.lost)
+    advice += [reason for reason in (found.driver.problem, found.driver.video) if reason is not None]
+    command = devices.install_command(newest)
+    if any(command in (package.problem or "") for package in found.packages):
+        advice.append(f"{command} brings what the driver (CUDA {found.driver.cuda}) can run")
+    return advice
+
+
+def _of_package(module: str) -> Callable[[Findings], str | None]:
+    def reason(found: Findings) -> str | None:
+        package = found.package(module)
+        return package.problem and f"{package.name}: {package.problem}"
+
+    return reason
+
+
+def _cuda(found: Findings) -> str | None:
+    return found.driver.problem or _of_package("cupy")(found)
+
+
+def _nvdec(found: Findings) -> str | None:
+    reason = _cuda(found) or found.driver.video or _of_package("PyNvVideoCodec")(found)
+    if reason is not None or any(device.kinds for device in found.devices):
+        return reason
+    reasons = [device.nvdec for device in found.devices if device.nvdec is not None]
+    return reasons[0] if reasons else "no card here has a video decoder (NVDEC): use --backend ffmpeg"
+
+
+def _nvjpg(found: Findings) -> str | None:
+    if found.driver.problem is not None or any(device.jpeg_engines for device in found.devices):
+        return found.driver.problem
+    reasons = [device.nvjpeg for device in found.devices if device.nvjpeg is not None]
+    return reasons[0] if reasons else "no card here has a JPEG decoder (NVJPG); pictures are decoded without one"
+
+
+def _dali(found: Findings) -> str | None:
+    return found.driver.problem or _of_package("nvidia.dali")(found)
+
+
+ABILITIES: dict[str, Callable[[Findings], str | None]] = {
+    "ffmpeg": _of_package("av"),
+    "cuda": _cuda,
+    "nvdec": _nvdec,
+    "nvjpg": _nvjpg,
+    "dali": _dali,
+    "nvml": lambda found: found.driver.nvml,
+    "torch": _of_package("torch"),
+    "mediapipe": _of_package("mediapipe"),
+    "faiss": _of_package("faiss"),
+    "kvikio": _of_package("kvikio"),
+}
+"""What there may be, and why it is not."""
+
+_NEEDS: dict[str, tuple[str, ...]] = {
+    "ffmpeg": ("av",),
+    "cuda": ("cupy",),
+    "nvdec": ("cupy", "PyNvVideoCodec", "decoders"),
+    "nvjpg": ("jpeg",),
+    "dali": ("nvidia.dali",),
+    "nvml": ("pynvml",),
+}

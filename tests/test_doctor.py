@@ -1,0 +1,229 @@
+"""gpupipe doctor: on this machine, and on machines with a fake driver."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from importlib.util import find_spec
+
+import fake_driver
+import pytest
+
+from gpupipe import doctor
+from gpupipe.cli.main import main
+from gpupipe.cuda.probe import driver_version
+from gpupipe.errors import UsageError
+from gpupipe.reports.doctor import doctor_text
+
+BARE = pytest.mark.skipif(driver_version() is not None, reason="a real driver is here")
+NO_TORCH = pytest.mark.skipif(find_spec("torch") is not None, reason="torch is installed")
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory):
+    return fake_driver.build(tmp_path_factory.mktemp("driver"))
+
+
+def run(folder, *words, packages=True, **variables):
+    return subprocess.run(
+        [sys.executable, "-m", "gpupipe.cli.main", "doctor", *words],
+        env=fake_driver.environment(folder, packages, **variables),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def told(folder, *words, **variables):
+    return json.loads(run(folder, "--json", *words, **variables).stdout)
+
+
+# ---- on this machine
+
+
+@BARE
+@NO_TORCH
+def test_without_a_gpu(capsys):
+    assert main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"^driver +none$", said, re.MULTILINE)
+    assert re.search(r"^av +18\.\S+ .*ok, FFmpeg \d", said, re.MULTILINE)
+    assert re.search(r"^torch +- .*not installed: pip install 'torch>=2.14'$", said, re.MULTILINE)
+    assert re.search(r"^ffmpeg +yes$", said, re.MULTILINE)
+    assert re.search(r"^cuda +missing +no NVIDIA driver: ", said, re.MULTILINE)
+    assert re.search(r"^nvdec +missing +as cuda$", said, re.MULTILINE)
+    assert "\x1b" not in said and not re.search(r" $", said, re.MULTILINE)
+
+
+@BARE
+def test_required_and_missing(capsys):
+    assert main(["doctor", "--require", "nvdec", "ffmpeg"]) == 1
+    said = capsys.readouterr().out
+    assert said.startswith("nvdec   missing  no NVIDIA driver: libcuda.so.1 cannot be loaded.")
+    assert said.endswith("ffmpeg  yes\n")
+    assert main(["doctor", "--require", "ffmpeg"]) == 0
+    assert main(["doctor", "--require", "ffmpeg,cuda", "--json"]) == 1
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert {name: reason is None for name, reason in json.loads(said)["abilities"].items()} == {
+        "ffmpeg": True,
+        "cuda": False,
+    }
+
+
+def test_required_is_not_known(capsys):
+    assert main(["doctor", "--require", "warp"]) == 2
+    assert "--require warp: expected one of ffmpeg, cuda, nvdec, nvjpg, dali, nvml, torch" in capsys.readouterr().err
+    with pytest.raises(UsageError):
+        doctor.examine(["nvdec", "warp"])
+
+
+def test_help_names_all_that_can_be_required(capsys):
+    with pytest.raises(SystemExit):
+        main(["doctor", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert [name for name in doctor.ABILITIES if name not in said] == []
+
+
+# ---- with a card
+
+
+def test_with_cards(driver):
+    ran = run(driver)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    lines = ran.stdout.splitlines()
+    assert any(line.startswith("driver") and line.endswith("takes CUDA up to 13.0") for line in lines)
+    cards = [line.split() for line in lines if "Fake H100" in line]
+    cpus = {line[-2] for line in cards}
+    assert [[*line[:4], *line[-5:-2], line[-1]] for line in cards] == [
+        [str(n), "Fake", "H100", "80GB", "9.0", "7", "7", fake_driver.UUIDS[n]] for n in (0, 1)
+    ]
+    assert len(cpus) == 1  # no such PCI address here: all CPUs
+    at = lines.index("GPU 0, 1 decodes (largest picture, height x width):")
+    table = {line.split()[0]: line.split()[1:] for line in lines[at + 2 : at + 7]}
+    assert table == {
+        "h264": ["4096x4096", "-", "-", "-", "-", "-"],
+        "hevc": ["8192x8192"] * 6,
+        "vp8": ["4096x4096", "-", "-", "-", "-", "-"],
+        "vp9": ["8192x8192"] * 3 + ["-"] * 3,
+        "av1": ["-"] * 6,
+    }
+    assert re.findall(r"4:\d:\d \d+ bit", lines[at + 1]) == [
+        f"4:{chroma} {depth} bit" for chroma in ("2:0", "4:4") for depth in (8, 10, 12)
+    ]
+    yes = {line.split()[0] for line in lines if line.endswith(" yes")}
+    assert yes >= {"ffmpeg", "cuda", "nvdec", "nvjpg"}
+
+
+def test_json_tells_the_same(driver):
+    found = told(driver)
+    assert found["driver"]["cuda"] == "13.0"
+    assert [one["gpu"]["uuid"] for one in found["devices"]] == list(fake_driver.UUIDS[:2])
+    assert {one["jpeg_engines"] for one in found["devices"]} == {7}
+    kinds = found["devices"][0]["kinds"]
+    assert {"codec": "hevc", "chroma": "444", "depth": 12, "engines": 7, "max_height": 8192, "max_width": 8192} in kinds
+    assert len(kinds) == 1 + 6 + 1 + 3
+    assert {one["module"]: one["version"] for one in found["packages"]}["PyNvVideoCodec"] == "2.2.4"
+    assert found["abilities"]["nvdec"] is None
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"FAKE_CODEC": "broken"}, "PyNvVideoCodec: does not work here (RuntimeError: Failed to load NVENC library)"),
+        ({"FAKE_CODEC": "none"}, "no card here has a video decoder (NVDEC): use --backend ffmpeg"),
+        ({"FAKE_CODEC": "deaf"}, "does not say what the card decodes: ProbeError: RuntimeError: CUDA_ERROR_OUT_OF"),
+        ({"FAKE_CRASH": "1"}, "was ended by SIGSEGV"),
+        ({"CUDA_VISIBLE_DEVICES": ""}, "CUDA_VISIBLE_DEVICES='' leaves no card"),
+    ],
+    ids=str,
+)
+def test_nvdec_is_missing(driver, variables, words):
+    ran = run(driver, "--require", "nvdec", **variables)
+    assert ran.returncode == 1
+    assert words in " ".join(ran.stdout.split())
+    assert run(driver, **variables).returncode == 0  # a report is no failure
+
+
+def test_nvdec_is_there(driver):
+    ran = run(driver, "--require", "nvdec")
+    assert (ran.returncode, ran.stdout) == (0, "nvdec  yes\n")
+
+
+def test_only_what_is_required_is_looked_at(driver):
+    found = told(driver, "--require", "cuda")
+    assert [one["module"] for one in found["packages"]] == ["cupy"]
+    assert [one["kinds"] for one in found["devices"]] == [[], []]
+
+
+@pytest.mark.skipif(find_spec("nvidia") is not None, reason="CUDA packages are installed")
+def test_what_to_install_follows_the_driver(driver):
+    found = told(driver, packages=False, FAKE_CUDA="12080")
+    assert found["abilities"]["cuda"] == "cupy: not installed: pip install 'gpupipe[cu12]'"
+    assert "pip install 'gpupipe[cu12]' brings what the driver (CUDA 12.8) can run" in found["advice"]
+    said = run(driver, packages=False).stdout
+    assert "pip install 'gpupipe[cu13]'" in said  # square brackets are no markup
+
+
+@BARE
+def test_without_the_video_capability(tmp_path):
+    folder = fake_driver.build(tmp_path, leave_out=("libnvcuvid.so.1",))
+    found = told(folder, NVIDIA_DRIVER_CAPABILITIES="compute,utility")
+    assert found["abilities"]["cuda"] is None
+    assert found["abilities"]["nvdec"].startswith("NVIDIA_DRIVER_CAPABILITIES=compute,utility leaves out")
+    assert found["abilities"]["nvdec"] in found["advice"]
+
+
+def test_with_nvml(driver):
+    pytest.importorskip("pynvml", reason="nvidia-ml-py is not installed")
+    found = told(driver, FAKE_LOST="1")
+    assert found["driver"]["version"] == "580.95.05" and found["abilities"]["nvml"] is None
+    assert found["driver"]["lost"][0].startswith("GPU 1 does not answer (NVML: GPU is lost)")
+    assert found["driver"]["lost"][0] in found["advice"]
+    assert "libnvidia-ml.so.1 is not there" in told(driver, FAKE_NVML="12")["abilities"]["nvml"]
+
+
+def test_cards_that_differ_have_tables_of_their_own(driver, monkeypatch):
+    for name, value in fake_driver.environment(driver).items():
+        monkeypatch.setenv(name, value)
+    kind = doctor.Kind("av1", "420", 8, 3, 8192, 8192)
+    cards = []
+    for index, name in enumerate(("Old", "New", "Old")):
+        gpu = doctor.Gpu(index, f"GPU-{index}", name, None, None, None)
+        cards.append(doctor.Device(gpu, (0, 1, 2, 5), (kind,) if name == "New" else (), None, None, "no libnvjpeg"))
+    found = replace(doctor.examine(["ffmpeg"]), devices=tuple(cards))
+    said = doctor_text(found)
+    assert "GPU 0, 2 decodes (" in said and "GPU 1 decodes (" in said
+    rows = [line.split() for line in said.splitlines()]
+    assert ["0", "Old", "unknown", "unknown", "0", "unknown", "0-2,5", "GPU-0"] in rows
+    assert ["1", "New", "unknown", "unknown", "3", "unknown", "0-2,5", "GPU-1"] in rows
+
+
+# ---- where it is shown
+
+
+def test_colours_on_a_terminal_alone(driver):
+    ours, theirs = pty.openpty()
+    environment = fake_driver.environment(driver, TERM="xterm-256color", COLUMNS="80")
+    command = [sys.executable, "-m", "gpupipe.cli.main", "doctor", "--require", "nvdec", "ffmpeg"]
+    with subprocess.Popen(command, env=environment, stdout=theirs) as child:
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                part = os.read(ours, 4096)
+            except OSError as error:  # how a terminal says that nobody writes any more
+                assert error.errno == errno.EIO
+                break
+            if not part:
+                break
+            shown += part
+    os.close(ours)
+    assert child.returncode == 0
+    assert shown.count(b"\x1b[32myes") == 2
+    assert b"\x1b" not in run(driver, "--require", "nvdec", "ffmpeg").stdout.encode()
