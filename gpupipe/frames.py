@@ -7,17 +7,21 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 
 import numpy as np
 
 from gpupipe import decode
+from gpupipe.cuda.slots import DeviceRows, Ticket, runs
 from gpupipe.decode.base import Decoder
 from gpupipe.decode.index import FrameIndex
+from gpupipe.decode.pool import DecoderPool
 from gpupipe.decode.sampling import uniform, within
+from gpupipe.errors import DeviceMemoryError, UnsupportedError
 from gpupipe.sinks.files import Buffer, output_errors, write_at
 from gpupipe.stages import Stages
 from gpupipe.transform import Resizer
-from gpupipe.types import Size, StreamInfo, Surface
+from gpupipe.types import DeviceSurface, Size, StreamInfo, Surface
 
 Window = tuple[float, float | None]
 """``(begin, end)`` in seconds after the stream's start, end excluded; None for to the end."""
@@ -66,7 +70,11 @@ class Frames:
 
 
 class FrameReader:
-    """Reads frames at one size; keeps the last video open, since items of one file come together."""
+    """Reads frames at one size; keeps the last video open, since items of one file come together.
+
+    With a `pool` a card decodes, and with `rows` on that card it resizes too. What that has no room for FFmpeg does,
+    where `backend` leaves the choice.
+    """
 
     def __init__(
         self,
@@ -78,7 +86,11 @@ class FrameReader:
         spool: Path,
         tolerance: float = 0.0,
         max_pixels: int = decode.MAX_PIXELS,
+        pool: DecoderPool | None = None,
+        rows: DeviceRows | None = None,
     ) -> None:
+        self._pool, self._rows = pool, rows
+        self._staged: np.ndarray | None = None
         self._size, self._backend, self._stream = size, backend, stream
         self._strict, self._allow_partial = strict, allow_partial
         self._spool, self._max_pixels = spool, max_pixels
@@ -91,7 +103,9 @@ class FrameReader:
     def sampled(self, path: Path, sampling: Sampling, out: np.ndarray, stages: Stages) -> Frames:
         """Sample into `out`, uint8 [N, H, W, 3]; with fewer frames than N the last is repeated."""
         self._stages = stages
-        decoder = self._open(path)
+        return self._on_either(path, lambda decoder: self._sampled(decoder, sampling, out))
+
+    def _sampled(self, decoder: Decoder, sampling: Sampling, out: np.ndarray) -> Frames:
         valid = np.zeros(0, bool)
 
         def choose(index: FrameIndex) -> np.ndarray:
@@ -104,8 +118,12 @@ class FrameReader:
             near = decoder.near(exact, self._tolerance, start, stop, partial=self._allow_partial)
             return np.asarray(near, np.int64)
 
-        indices = self._read(decoder, choose, lambda position, surface: self._resizer.resize(surface, out[position]))
-        count = len(indices)
+        with self._ticket(out) as ticket:
+            indices = self._read(
+                decoder, choose, lambda position, surface: ticket.put(position, surface, self._resizer)
+            )
+            count = len(indices)
+            ticket.finish(count)
         out[count:] = out[count - 1]
         indices = np.concatenate([indices, np.repeat(indices[-1:], sampling.num_frames - count)])
         return self._frames(decoder, indices, valid, lambda: iter([out]))
@@ -113,19 +131,32 @@ class FrameReader:
     def every(self, path: Path, window: Window | None, stages: Stages) -> Frames:
         """Every frame. They go through a nameless file beside the output, so that memory stays bounded."""
         self._stages = stages
-        decoder = self._open(path)
-        height, width = self._size
-        nbytes = height * width * 3
-        picture = np.empty((height, width, 3), np.uint8)
+        return self._on_either(path, lambda decoder: self._every(decoder, window))
+
+    def _every(self, decoder: Decoder, window: Window | None) -> Frames:
+        nbytes = self._size[0] * self._size[1] * 3
+        staged = self._staging()
+        waiting: list[int] = []  # positions of the rows that are staged
         with output_errors(self._spool):
             spool = tempfile.TemporaryFile(dir=self._spool)  # noqa: SIM115 - lives as long as its pieces
 
-        def put(position: int, surface: Surface) -> None:
-            self._resizer.resize(surface, picture)
-            with self._stages("write"), output_errors(self._spool):
-                write_at(spool.fileno(), [picture], position * nbytes)
+        with self._ticket(staged) as ticket:
 
-        indices = self._read(decoder, lambda index: np.arange(*_bounds(index, window), dtype=np.int64), put)
+            def flush() -> None:
+                ticket.finish(len(waiting))
+                with self._stages("write"), output_errors(self._spool):
+                    for position, row, length in runs([(position, row) for row, position in enumerate(waiting)]):
+                        write_at(spool.fileno(), [staged[row : row + length]], position * nbytes)
+                waiting.clear()
+
+            def put(position: int, surface: Surface | DeviceSurface) -> None:
+                ticket.put(len(waiting), surface, self._resizer)
+                waiting.append(position)
+                if len(waiting) == len(staged):
+                    flush()
+
+            indices = self._read(decoder, lambda index: np.arange(*_bounds(index, window), dtype=np.int64), put)
+            flush()
         end = len(indices) * nbytes  # a first reading that was taken back may have been longer
 
         def pieces() -> Iterator[Buffer]:
@@ -134,11 +165,33 @@ class FrameReader:
 
         return self._frames(decoder, indices, np.ones(len(indices), bool), pieces)
 
-    def _open(self, path: Path) -> Decoder:
+    def _ticket(self, out: np.ndarray) -> Ticket | _InPlace:
+        return _InPlace(out) if self._rows is None else self._rows.ticket(out, self._stages)
+
+    def _staging(self) -> np.ndarray:
+        """Room for one picture, or for as many as are on the card at a time."""
+        if self._staged is None:
+            self._staged = np.empty((1, *self._size, 3), np.uint8) if self._rows is None else self._rows.pinned()
+        return self._staged
+
+    def _on_either(self, path: Path, read: Callable[[Decoder], Frames]) -> Frames:
+        """Read; again by FFmpeg where the card cannot, if FFmpeg may."""
+        decoder = self._open(path, self._backend)
+        try:
+            return read(decoder)
+        except (DeviceMemoryError, UnsupportedError):
+            if self._backend != "auto" or decoder.backend == "ffmpeg":
+                raise
+        self.close()
+        return read(self._open(path, "ffmpeg"))
+
+    def _open(self, path: Path, backend: str) -> Decoder:
         if self._decoder is None or self._path != path:
             self.close()
             with self._stages("open"):
-                self._decoder = decode.open(path, self._backend, self._stream, self._max_pixels)
+                self._decoder = decode.open(
+                    path, backend, self._stream, self._max_pixels, pool=self._pool, on_device=self._rows is not None
+                )
             self._path = path
         return self._decoder
 
@@ -146,9 +199,12 @@ class FrameReader:
         return decoder.readable() if self._allow_partial else decoder.index
 
     def _read(
-        self, decoder: Decoder, choose: Callable[[FrameIndex], np.ndarray], put: Callable[[int, Surface], None]
+        self,
+        decoder: Decoder,
+        choose: Callable[[FrameIndex], np.ndarray],
+        put: Callable[[int, Surface | DeviceSurface], None],
     ) -> np.ndarray:
-        def timed(position: int, surface: Surface) -> None:
+        def timed(position: int, surface: Surface | DeviceSurface) -> None:
             with self._stages("transform"):
                 put(position, surface)
 
@@ -182,6 +238,28 @@ class FrameReader:
         if self._decoder is not None:
             self._decoder.close()
             self._decoder = None
+
+
+class _InPlace:
+    """What a ticket is for rows on the card, where there is none."""
+
+    def __init__(self, out: np.ndarray) -> None:
+        self._out = out
+
+    def put(self, position: int, surface: Surface | DeviceSurface, resizer: Resizer) -> None:
+        assert isinstance(surface, Surface), "without rows on the card its pictures come to the host"
+        resizer.resize(surface, self._out[position])
+
+    def finish(self, count: int) -> None:
+        """All is where it belongs."""
+
+    def __enter__(self) -> _InPlace:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
 
 
 def _bounds(index: FrameIndex, window: Window | None) -> tuple[int, int]:

@@ -13,9 +13,19 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
+from gpupipe.cuda.batcher import Batcher
+from gpupipe.cuda.device import Device
+from gpupipe.cuda.slots import DeviceRows
+from gpupipe.decode.pool import DecoderPool
+from gpupipe.decode.session import StreamKind, VideoEngine
 from gpupipe.errors import DeviceLostError, DeviceMemoryError, OutputError, StoppedError, UsageError
 from gpupipe.job import Completion, ItemMemoryError, Work
+from gpupipe.pulse import SEATS
+from gpupipe.types import Size
 
+MAX_LANES = 32
+_ROWS_NBYTES = 4 << 30  # of all lanes, on the card and again pinned; more lanes than fit are of no use
+_COMMON = (StreamKind("h264", "420", 8), StreamKind("hevc", "420", 8), StreamKind("vp9", "420", 8))
 _LAST_SECONDS = 2.0  # for lanes that may be held by a lost device, or wait for memory that never comes
 
 
@@ -43,6 +53,48 @@ class Lanes:
     def __init__(self, processes: Sequence[Process], close: Callable[[], None] | None = None) -> None:
         self.depth = len(processes)
         self._processes, self._close = processes, close
+
+    @classmethod
+    def on(cls, device: Device, count: int, size: Size, make: Callable[[DecoderPool, DeviceRows], Process]) -> Lanes:
+        """Lanes on a card: two for each unit that decodes, so that none waits for the other's kernel and copy, and two
+        for what FFmpeg decodes; fewer where their rows do not fit.
+
+        Parameters
+        ----------
+        device : Device
+            Its decoders and its kernel.
+        count : int
+            Rows a lane has on the card at a time.
+        size : (int, int)
+            ``(height, width)`` of a row in pixels.
+        make : callable of (DecoderPool, DeviceRows)
+            Makes the process of one lane from what all share and what is its own.
+
+        Raises
+        ------
+        StoppedError
+            The card has not memory for the rows of a single item.
+        """
+        pool, batcher = DecoderPool(device.engine), Batcher(device.card, device.stream)
+        nbytes = count * size[0] * size[1] * 3
+        wanted = min(2 * _engines(device.engine) + 2, MAX_LANES, SEATS, max(1, _ROWS_NBYTES // nbytes))
+        rows: list[DeviceRows] = []
+        try:
+            while len(rows) < wanted:
+                rows.append(DeviceRows(device.card, batcher, count, size))
+        except DeviceMemoryError as error:
+            if not rows:
+                batcher.close()
+                raise StoppedError(
+                    f"{device.card.name}: no memory for the {count} rows of one item ({nbytes} bytes): {error}. Free "
+                    "some, ask for fewer or smaller frames, or use --backend ffmpeg"
+                ) from error
+
+        def close() -> None:
+            batcher.close()
+            pool.close()
+
+        return cls([make(pool, each) for each in rows], close)
 
     def run(self, stream: Iterable[Work]) -> Iterator[Completion]:
         """Work the stream, which is taken from by one lane at a time; an item's error is its own.
@@ -156,3 +208,8 @@ def _worked(process: Process, work: Work) -> Completion:
         raise ItemMemoryError(work.ordinal) from error
     except Exception as error:
         return Completion(work, error=error)
+
+
+def _engines(engine: VideoEngine) -> int:
+    """Units of the card that decode at the same time."""
+    return max((found.engines for kind in _COMMON if (found := engine.capability(kind)) is not None), default=1)

@@ -17,12 +17,15 @@ import numpy as np
 
 from gpupipe import decode
 from gpupipe.cuda.device import Device
+from gpupipe.cuda.slots import DeviceRows
 from gpupipe.decode import MAX_PIXELS
+from gpupipe.decode.pool import DecoderPool
 from gpupipe.errors import InputError, MissingInputError, UsageError
 from gpupipe.frames import FrameReader, Frames, Sampling
 from gpupipe.job import Completion, Dataset, Facts, ItemLoop, Operator, Work
 from gpupipe.jobs import thumbnail as thumbnails
 from gpupipe.jobs.pairs import Pair, clip_name, parse_pair, read_pairs, size_curve
+from gpupipe.lanes import Lanes
 from gpupipe.ledger import damaged
 from gpupipe.memory import RowSpec
 from gpupipe.ops import text
@@ -44,6 +47,7 @@ SIZE_POINTS = 16
 MAX_ID_BYTES = 200
 MAX_ROW_BYTES = 4 << 30
 MAX_SHARD_SIZE = 1 << 31
+CHUNK_NBYTES = 8 << 20  # of one clip with all its frames, on a card at a time
 _PLANNED_FIELDS = ("vid", "clip_path", "transcript", "transcript clip", "size", "begin_time", "end_time", "duration")
 
 
@@ -218,7 +222,11 @@ class ClipsJob:
         return WebDatasetSink(place) if self.format == "webdataset" else SamplesSink(place)
 
     def operator(self, place: Place, device: Device | None) -> Operator:
-        """One clip at a time on a CPU core."""
+        """One clip at a time on a CPU core; on a card several, whose pictures share its decoders and its kernel."""
+        if device is not None and self.backend != "ffmpeg":
+            size = (self.frame_height, self.frame_width)
+            count = max(1, CHUNK_NBYTES // (3 * size[0] * size[1])) if self.all_frames else self.num_frames
+            return Lanes.on(device, count, size, lambda pool, rows: _Process(self, place, pool, rows))
         process = _Process(self, place)
         return ItemLoop(process, process.close)
 
@@ -278,7 +286,9 @@ class ClipsJob:
 class _Process:
     """What a worker does with one pair; holds the tokenizer and the last video opened."""
 
-    def __init__(self, job: ClipsJob, place: Place) -> None:
+    def __init__(
+        self, job: ClipsJob, place: Place, pool: DecoderPool | None = None, rows: DeviceRows | None = None
+    ) -> None:
         self._job = job
         self._tokenizer = text.clip_tokenizer(CONTEXT_LENGTH)
         self._reader = FrameReader(
@@ -290,6 +300,8 @@ class _Process:
             place.staging,
             job.tolerance,
             job.max_pixels,
+            pool,
+            rows,
         )
         self._splits: np.ndarray | None = None
         self._count = place.count
