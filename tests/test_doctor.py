@@ -137,7 +137,7 @@ def test_json_tells_the_same(driver):
     [
         ({"FAKE_CODEC": "broken"}, "PyNvVideoCodec: does not work here (RuntimeError: Failed to load NVENC library)"),
         ({"FAKE_CODEC": "none"}, "no card here has a video decoder (NVDEC): use --backend ffmpeg"),
-        ({"FAKE_CODEC": "deaf"}, "does not say what the card decodes: ProbeError: RuntimeError: CUDA_ERROR_OUT_OF"),
+        ({"FAKE_CODEC": "deaf"}, "does not say what the card decodes: RuntimeError: CUDA_ERROR_OUT_OF"),
         ({"FAKE_CRASH": "1"}, "was ended by SIGSEGV"),
         ({"CUDA_VISIBLE_DEVICES": ""}, "CUDA_VISIBLE_DEVICES='' leaves no card"),
     ],
@@ -147,7 +147,10 @@ def test_nvdec_is_missing(driver, variables, words):
     ran = run(driver, "--require", "nvdec", **variables)
     assert ran.returncode == 1
     assert words in " ".join(ran.stdout.split())
-    assert run(driver, **variables).returncode == 0  # a report is no failure
+
+
+def test_a_report_is_no_failure(driver):
+    assert run(driver, FAKE_CRASH="1").returncode == 0
 
 
 def test_nvdec_is_there(driver):
