@@ -7,7 +7,8 @@ contract's tests against it, and is either checked before DALI sees a file or re
   batch fail nevertheless, a new pipeline gets its pictures one by one.
 - A JPEG damaged inside its data, or cut and closed with an end marker, comes out with the missing part grey and a line
   on stderr. libjpeg-turbo therefore walks every JPEG at an eighth of its size first, at half the cost of decoding it.
-- PNG of 16 bits is rounded, not ``v >> 8``: refused. GIF cannot be read: refused.
+- PNG of 16 bits is rounded, not ``v >> 8``, and an index beyond a palette is no error: refused. GIF cannot be read:
+  refused.
 - TIFF is turned even with ``adjust_orientation=False``; BMP, TIFF and WebP run through other libraries on the CPU, as
   PNG does, and nothing is gained: refused. So are CMYK and R'G'B' JPEG and those with arithmetic coding, which nvJPEG
   treats otherwise than libjpeg or not at all.
@@ -140,8 +141,14 @@ class DaliImages(ImageDecoder):
                 return f"it does not decode {info.mode.upper()} JPEG as libjpeg does"
             return "it decodes no arithmetic coding" if info.coding == "arithmetic" else None
         if info.format == "png":
+            if info.mode == "palette":
+                return "it does not tell an index beyond the palette"
             return "it rounds 16 bits to 8, where others take the high byte" if info.bits == 16 else None
         return f"it is not used for {info.format.upper()}"
+
+    def prefers(self, info: ImageInfo) -> bool:
+        """True of JPEG; PNG, which DALI decodes on the CPU too, is left to the CPU backend, that checks it anyway."""
+        return info.format == "jpeg" and self.refuses(info) is None
 
     def decode_all(self, files: Sequence[ImageFile]) -> list[Outcome]:
         """Decode pictures together; after a failure one by one."""

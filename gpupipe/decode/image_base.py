@@ -117,6 +117,10 @@ class ImageDecoder(ABC):
         """Why this backend does not keep the contract for such a picture; None where it does."""
         return None
 
+    def prefers(self, info: ImageInfo) -> bool:
+        """True if ``auto`` gives it such pictures: it takes them, and is no slower with them than the CPU backend."""
+        return self.refuses(info) is None
+
     @abstractmethod
     def decode_all(self, files: Sequence[ImageFile]) -> list[Outcome]:
         """Decode pictures that were read; a bad one costs no other.

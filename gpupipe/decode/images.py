@@ -65,7 +65,7 @@ def open_images(
 
 
 class RoutedImages(ImageDecoder):
-    """Each picture by the first backend if that takes it, else, and whenever that fails, by the second.
+    """Each picture by the first backend if that prefers it, else, and whenever that fails, by the second.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ class RoutedImages(ImageDecoder):
 
     def decode_all(self, files: Sequence[ImageFile]) -> list[Outcome]:
         """Decode pictures, those of one backend together."""
-        taken = [place for place, file in enumerate(files) if self._first.refuses(file.info) is None]
+        taken = [place for place, file in enumerate(files) if self._first.prefers(file.info)]
         found: dict[int, Outcome] = {}
         if taken:
             done = self._first.decode_all([files[place] for place in taken])

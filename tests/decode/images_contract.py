@@ -7,6 +7,7 @@ import os
 import struct
 import zlib
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -298,10 +299,9 @@ class ImageTests:
 
     def test_large(self) -> None:
         """8K, of both bulk formats."""
-        picture = np.tile(scene(432, 768), (10, 10, 1))
         with self.open() as decoder:
-            for data in (saved(picture, "PNG", compress_level=1), saved(picture, "JPEG")):
-                self.check(decoder, data, pillow(data))
+            for data, expected in eight_k():
+                self.check(decoder, data, expected)
 
     def test_photographs(self) -> None:
         """Every 13th of the shop's."""
@@ -434,6 +434,14 @@ class ImageTests:
         with self.open() as one, self.open() as other:
             assert one.identity() == other.identity()
             assert any(letter.isdigit() for letter in one.identity())
+
+
+@lru_cache(maxsize=1)
+def eight_k() -> list[tuple[bytes, np.ndarray]]:
+    """A PNG and a JPEG of 4320 x 7680, and what is in them."""
+    picture = np.tile(scene(432, 768), (10, 10, 1))
+    jpeg = saved(picture, "JPEG")
+    return [(saved(picture, "PNG", compress_level=1), picture), (jpeg, pillow(jpeg))]
 
 
 def apart(one: np.ndarray, other: np.ndarray) -> int:
