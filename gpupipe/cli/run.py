@@ -26,6 +26,7 @@ from gpupipe.reports.forecast import forecast_text
 from gpupipe.summary import Summary
 
 SETTINGS = Path("gpupipe.toml")
+_NUMBER_OR_TEXT = ("gpus", "gpu_ids")  # "all" or 2; an index or a UUID
 
 
 def add_job_flags(parser: argparse.ArgumentParser) -> None:
@@ -125,11 +126,14 @@ def _setting(flag: argparse.Action, value: Any, where: str) -> Any:
     if not isinstance(values, list):
         raise UsageError(f"{where}: expected a list")
     kind = flag.type if flag.type in (int, float) else str
+    taken = (int, float) if kind is float else (int, str) if flag.dest in _NUMBER_OR_TEXT else kind
     for one in values:
-        if isinstance(one, bool) or not isinstance(one, (int, float) if kind is float else kind):
+        if isinstance(one, bool) or not isinstance(one, taken):
             raise UsageError(f"{where}: expected {'a number' if kind is not str else 'text in quotes'}")
         if flag.choices is not None and one not in flag.choices:
             raise UsageError(f"{where}: expected one of {', '.join(flag.choices)}")
+    if flag.dest in _NUMBER_OR_TEXT:
+        values = [str(one) for one in values]
     made = [Path(one) if flag.type is Path else one for one in values]
     return made if flag.nargs == "+" else made[0]
 

@@ -445,6 +445,17 @@ def test_the_guides_own_command_lines_run(clips, pairs, tmp_path, monkeypatch, c
     assert tree(tmp_path / "n") == tree(tmp_path / "o")
 
 
+def test_numbers_of_gpus_may_stand_in_the_settings(clips, pairs, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    inputs = f'[clips]\npairs-json = "{pairs}"\nclips-dir = "{clips}"\n'
+    Path("gpupipe.toml").write_text(inputs + "gpu-ids = [0, 1]\n")
+    assert main(["clips", "--output-dir", "a"]) == 0
+    assert "--gpu-ids 0 1" in capsys.readouterr().err
+    Path("gpupipe.toml").write_text(inputs + "gpus = 2\n")
+    assert main(["clips", "--output-dir", "b"]) == 0
+    assert "--gpus 2" in capsys.readouterr().err
+
+
 def test_a_settings_file_with_an_unknown_word_is_refused(clips, pairs, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("gpupipe.toml").write_text("[clips]\nnum_framez = 3\n")
@@ -525,7 +536,8 @@ def test_a_reader_that_goes_away_changes_no_exit_code(clips, pairs, tmp_path):
     ("text", "words"),
     [
         ("clips = 3", "expected a table"),
-        ('[clips]\nbackend = "nvdec"', "expected one of auto, ffmpeg"),
+        ('[clips]\nbackend = "cuda"', "expected one of auto, ffmpeg, nvdec"),
+        ("[clips]\ngpus = 1.5", "expected text"),
         ("[clips]\nclips-dir = 5", "expected text"),
         ('[clips]\nquiet = "no"', "true or false"),
         ("[clips]\ngpu-ids = 0", "expected a list"),
