@@ -96,7 +96,9 @@ def _on_cores(
     workers: int | None, gpus: str | int | None, gpu_ids: Sequence[str], workers_per_gpu: int, reason: str | None
 ) -> tuple[list[Post], list[str]]:
     """CPU workers alone; a count of GPUs is then one of processes."""
-    notices = [] if reason is None else [f"decoding with FFmpeg on CPU cores: {reason}"]
+    notices = []
+    if reason is not None:  # a machine without a GPU is no fault: the rest of the reason is for who asks
+        notices.append(f"decoding with FFmpeg on CPU cores: {reason.partition('. ')[0]}; see gpupipe doctor")
     asked = len(gpu_ids) or (gpus if isinstance(gpus, int) else 0)
     if asked:
         words = f"--gpu-ids {' '.join(gpu_ids)}" if gpu_ids else f"--gpus {gpus}"

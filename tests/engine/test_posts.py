@@ -69,14 +69,15 @@ def test_auto_uses_every_card_and_the_cores_that_are_left(cards):
 
 
 def test_without_a_card_a_count_of_them_is_one_of_processes(cards):
-    cards(reason="no NVIDIA driver")
+    cards(reason="no NVIDIA driver. Install it")
     found, notices = assign("auto", None, None, (), 1)
-    assert found == [Post()] * 10 and notices == ["decoding with FFmpeg on CPU cores: no NVIDIA driver"]
+    words = "decoding with FFmpeg on CPU cores: no NVIDIA driver; see gpupipe doctor"
+    assert found == [Post()] * 10 and notices == [words]
     found, notices = assign("auto", None, None, ("0", "1", "2"), 2)
     assert found == [Post()] * 6 and notices[1] == "--gpu-ids 0 1 2: no GPU is used, so it runs 6 CPU processes"
     assert len(assign("auto", None, 64, (), 1)[0]) == 10
     assert len(assign("auto", 3, 4, (), 1)[0]) == 3
-    with pytest.raises(UsageError, match="--backend nvdec: no NVIDIA driver"):
+    with pytest.raises(UsageError, match=r"--backend nvdec: no NVIDIA driver\. Install it"):
         assign("nvdec", None, None, (), 1)
 
 
