@@ -134,19 +134,16 @@ class FrameReader:
         return self._on_either(path, lambda decoder: self._every(decoder, window))
 
     def _every(self, decoder: Decoder, window: Window | None) -> Frames:
-        nbytes = self._size[0] * self._size[1] * 3
-        staged = self._staging()
+        spool, staged = _Spool(self._spool), self._staging()
         waiting: list[int] = []  # positions of the rows that are staged
-        with output_errors(self._spool):
-            spool = tempfile.TemporaryFile(dir=self._spool)  # noqa: SIM115 - lives as long as its pieces
 
         with self._ticket(staged) as ticket:
 
             def flush() -> None:
                 ticket.finish(len(waiting))
-                with self._stages("write"), output_errors(self._spool):
+                with self._stages("write"):
                     for position, row, length in runs([(position, row) for row, position in enumerate(waiting)]):
-                        write_at(spool.fileno(), [staged[row : row + length]], position * nbytes)
+                        spool.write(staged[row : row + length], position)
                 waiting.clear()
 
             def put(position: int, surface: Surface | DeviceSurface) -> None:
@@ -157,13 +154,8 @@ class FrameReader:
 
             indices = self._read(decoder, lambda index: np.arange(*_bounds(index, window), dtype=np.int64), put)
             flush()
-        end = len(indices) * nbytes  # a first reading that was taken back may have been longer
-
-        def pieces() -> Iterator[Buffer]:
-            for offset in range(0, end, _CHUNK):
-                yield os.pread(spool.fileno(), min(_CHUNK, end - offset), offset)
-
-        return self._frames(decoder, indices, np.ones(len(indices), bool), pieces)
+        nbytes = len(indices) * staged[0].nbytes  # a first reading that was taken back may have been longer
+        return self._frames(decoder, indices, np.ones(len(indices), bool), lambda: spool.pieces(nbytes))
 
     def _ticket(self, out: np.ndarray) -> Ticket | _InPlace:
         return _InPlace(out) if self._rows is None else self._rows.ticket(out, self._stages)
@@ -238,6 +230,29 @@ class FrameReader:
         if self._decoder is not None:
             self._decoder.close()
             self._decoder = None
+
+
+class _Spool:
+    """A nameless file of pictures; gone with the last that reads it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        with output_errors(folder):
+            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed with this
+
+    def write(self, pictures: np.ndarray, position: int) -> None:
+        """Put pictures, [n, H, W, 3], from `position` on."""
+        with output_errors(self._folder):
+            write_at(self._file.fileno(), [pictures], position * pictures[0].nbytes)
+
+    def pieces(self, nbytes: int) -> Iterator[Buffer]:
+        """The first so many bytes."""
+        for offset in range(0, nbytes, _CHUNK):
+            yield os.pread(self._file.fileno(), min(_CHUNK, nbytes - offset), offset)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            self._file.close()
 
 
 class _InPlace:
