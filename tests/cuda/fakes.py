@@ -7,6 +7,7 @@ it too late reads nonsense.
 
 from __future__ import annotations
 
+import heapq
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -327,3 +328,53 @@ def semiplanar(frame: av.VideoFrame, layout: str) -> list[npt.NDArray[np.uint8]]
     if len({component.plane for component in target.components}) == 2:
         words = [words[0], np.stack(words[1:3], axis=2).reshape(len(words[1]), -1)]
     return [np.ascontiguousarray(rows).view(np.uint8) for rows in words[: len(target.components)]]
+
+
+class NullEngine(FakeEngine):
+    """An engine that decodes nothing: pictures without content come out in order, for what surrounds it to be timed."""
+
+    def session(self, kind: StreamKind, max_height: int, max_width: int) -> Session:
+        """Make one."""
+        with self.lock:
+            self.made += 1
+        return _NullSession(self, kind, max_height, max_width)
+
+
+class _NullSession(Session):
+    HELD = 4
+
+    def __init__(self, engine: NullEngine, kind: StreamKind, max_height: int, max_width: int) -> None:
+        self.engine, self.kind, self.max_height, self.max_width = engine, kind, max_height, max_width
+        self._waiting: list[int] = []
+
+    def begin(self, height: int, width: int) -> None:
+        self.engine.begun += 1
+        self._waiting = []
+        self._surface = DeviceSurface(SurfaceFormat(height, width, "nv12"), (0, 0), (width, width))
+
+    def feed(self, packet: Packet) -> Sequence[Picture]:
+        self.engine.fed += 1
+        if len(self._waiting) < self.HELD:
+            heapq.heappush(self._waiting, packet.pts)
+            return ()
+        return (_NullPicture(heapq.heappushpop(self._waiting, packet.pts), self._surface),)
+
+    def drain(self) -> Sequence[Picture]:
+        return [_NullPicture(pts, self._surface) for pts in sorted(self._waiting)]
+
+    def damaged(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        self.engine.closed += 1
+
+
+class _NullPicture(Picture):
+    def __init__(self, pts: int, surface: DeviceSurface) -> None:
+        self.pts, self.surface = pts, surface
+
+    def to_host(self) -> Surface:
+        raise AssertionError("there is nothing in it")
+
+    def release(self) -> None:
+        """There is nothing to give back."""
