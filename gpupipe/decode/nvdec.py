@@ -23,7 +23,7 @@ from gpupipe.decode.index import Bools, FrameIndex, PacketTable
 from gpupipe.decode.planner import Plan, Run, plan
 from gpupipe.decode.pool import DecoderPool
 from gpupipe.decode.session import Packet, Picture, Session, StreamKind
-from gpupipe.errors import DecodeError, UnsupportedError
+from gpupipe.errors import DecodeError, DeviceMemoryError, UnsupportedError
 from gpupipe.layouts import layout_of
 from gpupipe.types import Colour, DeviceSurface, Surface, SurfaceFormat
 
@@ -313,7 +313,8 @@ class NvdecDecoder(FFmpegDecoder):
             format = replace(coarse, colour=self._colour(), rotation=info.rotation, mirrored=info.mirrored)
             self._surface_formats[coarse] = format
         if self._on_device:
-            return replace(picture.surface, format=format, pts=pts)
+            surface = picture.surface
+            return DeviceSurface(format, surface.pointers, surface.strides, pts, surface.owner)
         try:
             return replace(picture.to_host(), format=format, pts=pts)
         finally:
@@ -349,10 +350,13 @@ class _Use:
 
     def begin(self) -> None:
         """Take a session, or begin again with the one that is there."""
-        if self._session is None:
-            self._session = self._pool.take(self._kind, *self.size)
-        else:
-            self._session.begin(*self.size)
+        try:
+            if self._session is None:
+                self._session = self._pool.take(self._kind, *self.size)
+            else:
+                self._session.begin(*self.size)
+        except DecodeError as error:
+            raise _Doubt(f"the card refuses it ({error})") from error
 
     def feed(self, packet: Packet) -> list[Picture]:
         assert self._session is not None
@@ -360,6 +364,9 @@ class _Use:
             return list(self._session.feed(packet))
         except DecodeError as error:
             raise _Doubt(f"the card refuses a packet ({error})") from error
+        except DeviceMemoryError:
+            self._pool.shed()  # for whoever tries again
+            raise
 
     def drain(self) -> list[Picture]:
         assert self._session is not None

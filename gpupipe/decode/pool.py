@@ -97,6 +97,11 @@ class DecoderPool:
         if not kept:
             session.close()
 
+    def shed(self) -> None:
+        """Close what is idle: its memory is needed."""
+        while self._close_one():
+            pass
+
     def close(self) -> None:
         """Close what is idle; what is lent is closed when it comes back. May be called again."""
         with self._changed:

@@ -42,8 +42,6 @@ _LAYOUTS = {
     ("420", 10): "p010le", ("422", 10): "p210le", ("444", 10): "yuv444p10msble",
     ("420", 12): "p012le", ("422", 12): "p212le", ("444", 12): "yuv444p12msble",
 }  # fmt: skip
-_ROWS = {"420": (2, 1), "422": (1, 1), "444": (1, 1, 1)}
-"""By plane behind the first, one row for so many of luma; the first of them stands for itself."""
 _CELL = 64  # coded sizes are those shown, rounded up to no more than this
 _EARLY = 1 << 32  # timestamps are fed as their distance from the first, from here on: the parser knows no negative ones
 
@@ -251,10 +249,7 @@ class PyNvSession(Session):
         if shape != self._size:
             raise DecodeError(f"{self._engine.name}: a picture of {shape} (height, width), expected {self._size}")
         stride = width * self._word_bytes
-        rows = [
-            height,
-            *(height // share for share in _ROWS[self.kind.chroma][: 1 if self.kind.chroma != "444" else 2]),
-        ]
+        rows = {"420": (height, height // 2), "422": (height, height), "444": (height,) * 3}[self.kind.chroma]
         source = int(frame.GetPtrToPlane(0))
         if int(frame.GetPtrToPlane(1)) != source + stride * height:
             raise DecodeError(f"{self._engine.name}: the planes of a picture do not lie one behind the other")
@@ -271,14 +266,14 @@ class PyNvPicture(Picture):
     def __init__(
         self, engine: PyNvEngine, source: int, format: SurfaceFormat, rows: Sequence[int], stride: int, pts: int
     ) -> None:
-        cupy = engine.cupy
+        cuda = engine.cupy.cuda
         self._engine, self._rows = engine, rows
         nbytes = stride * sum(rows)
-        with engine.errors("memory for a picture"), cupy.cuda.Device(engine.number):
-            stream = cupy.cuda.ExternalStream(engine.stream)
-            with stream:  # what CuPy frees here it gives out again only here, in order
-                self._memory: Any = cupy.cuda.alloc(nbytes)
-            self._memory.copy_from_device_async(_Memory(source), nbytes, stream)
+        with engine.errors("memory for a picture"), cuda.Device(engine.number):
+            with cuda.ExternalStream(engine.stream):  # what CuPy frees here it gives out again only here, in order
+                self._memory: Any = cuda.alloc(nbytes)
+            runtime = cuda.runtime
+            runtime.memcpyAsync(self._memory.ptr, source, nbytes, runtime.memcpyDeviceToDevice, engine.stream)
         starts = [stride * sum(rows[:number]) for number in range(len(rows))]
         pointers = [self._memory.ptr + start for start in starts]
         self.pts = pts
@@ -286,13 +281,14 @@ class PyNvPicture(Picture):
 
     def to_host(self) -> Surface:
         """Copy it to the host, behind what is enqueued on the stream."""
-        cupy = self._engine.cupy
-        stride = self.surface.strides[0]
+        engine, stride = self._engine, self.surface.strides[0]
         whole = np.empty(stride * sum(self._rows), np.uint8)
-        with self._engine.errors("a copy to the host"), cupy.cuda.Device(self._engine.number):
-            stream = cupy.cuda.ExternalStream(self._engine.stream)
-            self._memory.copy_to_host_async(whole.ctypes.data, whole.nbytes, stream)
-            stream.synchronize()
+        with engine.errors("a copy to the host"), engine.cupy.cuda.Device(engine.number):
+            runtime = engine.cupy.cuda.runtime
+            runtime.memcpyAsync(
+                whole.ctypes.data, self._memory.ptr, whole.nbytes, runtime.memcpyDeviceToHost, engine.stream
+            )
+            runtime.streamSynchronize(engine.stream)
         planes, at = [], 0
         for rows in self._rows:
             planes.append(whole[at : at + rows * stride])
@@ -302,13 +298,6 @@ class PyNvPicture(Picture):
     def release(self) -> None:
         """Give the memory back to CuPy."""
         self._memory = None
-
-
-class _Memory:
-    """Device memory as CuPy's copies want it: an address."""
-
-    def __init__(self, pointer: int) -> None:
-        self.ptr = pointer
 
 
 def _cells(size: tuple[int, int]) -> tuple[int, int]:
@@ -341,8 +330,8 @@ def _libraries() -> tuple[Any, Any]:
         except (ImportError, RuntimeError, OSError) as error:
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UsageError(
-                f"backend 'nvdec': {package} is installed and does not load: {first}. It needs NVIDIA's driver with its "
-                "video libraries (in a container NVIDIA_DRIVER_CAPABILITIES=compute,video,utility); or use --backend "
+                f"backend 'nvdec': {package} is installed and does not load: {first}. It needs NVIDIA's driver with "
+                "its video libraries (in a container NVIDIA_DRIVER_CAPABILITIES=compute,video,utility); or use --backend "
                 "ffmpeg"
             ) from error
     library, cupy = loaded
