@@ -45,6 +45,7 @@ class CpuImages(ImageDecoder):
     """
 
     backend = "cpu"
+    batch = 8  # so that handing small pictures from thread to thread costs nothing beside decoding them
 
     def identity(self) -> str:
         """Names and versions of what determines the pixels."""

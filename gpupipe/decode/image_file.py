@@ -8,7 +8,6 @@ import stat
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from gpupipe.decode.png import SIGNATURE as PNG
@@ -140,27 +139,31 @@ def open_with_pillow(kind: str, data: bytes) -> Any:
 
 
 def _read(name: str, most: int) -> bytes:
+    # Plain calls of the system: pathlib and file objects would take three times as long, 950,000 times.
     try:
-        found = Path(name).stat()
+        found = os.stat(name)  # noqa: PTH116
+        if not stat.S_ISREG(found.st_mode):
+            kind = "a directory" if stat.S_ISDIR(found.st_mode) else "not a regular file"
+            raise MissingInputError(f"{name}: is {kind}; expected a picture")
+        if found.st_size > most:
+            raise InputError(
+                f"{name}: {found.st_size:,} bytes; the largest picture that is read takes no more than {most:,}. Raise "
+                "max_pixels if it is one"
+            )
+        descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            data = os.read(descriptor, found.st_size + 1)
+            while len(data) <= most and (piece := os.read(descriptor, 1 << 24)):  # one call gives no more than 2 GiB
+                data += piece
+        finally:
+            os.close(descriptor)
+    except InputError:
+        raise
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         raise MissingInputError(f"{name!r}: there is no such file. Check the path") from error
     except OSError as error:
         raise InputError(f"{name}: cannot be read: {error.strerror}. Check the path and its permissions") from error
-    if not stat.S_ISREG(found.st_mode):
-        kind = "a directory" if stat.S_ISDIR(found.st_mode) else "not a regular file"
-        raise MissingInputError(f"{name}: is {kind}; expected a picture")
-    if found.st_size > most:
-        raise InputError(
-            f"{name}: {found.st_size:,} bytes; the largest picture that is read takes no more than {most:,}. Raise "
-            "max_pixels if it is one"
-        )
-    try:
-        with open(name, "rb", buffering=0) as file:  # noqa: PTH123 - a third of Path.open's time, 950,000 times
-            return file.read(most)
-    except FileNotFoundError as error:
-        raise MissingInputError(f"{name!r}: there is no such file any more. Check the path") from error
-    except OSError as error:
-        raise InputError(f"{name}: cannot be read: {error.strerror}. Check the path and its permissions") from error
+    return data
 
 
 def _info(name: str, data: bytes, max_pixels: int) -> ImageInfo:
