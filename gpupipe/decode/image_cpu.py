@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from gpupipe.decode.image_base import ImageDecoder, Outcome, Pixels, Still
-from gpupipe.decode.image_file import ImageFile, open_with_pillow
+from gpupipe.decode.image_file import ImageFile, bare_jpeg, open_with_pillow
 from gpupipe.decode.png import PngHeader
 from gpupipe.errors import CorruptError, InputError, TruncatedError, UnsupportedError
 
@@ -109,13 +109,22 @@ def _libjpeg(file: ImageFile, **options: Any) -> Pixels:
     import simplejpeg
 
     try:
-        pixels: Pixels = simplejpeg.decode_jpeg(file.data, strict=True, **options)
+        try:
+            pixels: Pixels = simplejpeg.decode_jpeg(file.data, strict=True, **options)
+        except ValueError as error:
+            if not any(word in str(error) for word in _HARMLESS):
+                raise
+            pixels = simplejpeg.decode_jpeg(bare_jpeg(file), strict=True, **options)
     except ValueError as error:
         where = f"{file.info.path}: libjpeg: {error}"
         if "Premature end of JPEG file" in str(error):
             raise TruncatedError(f"{where}. Get the whole file", 0) from error
         raise CorruptError(f"{where}. Get it again", 0) from error
     return pixels
+
+
+_HARMLESS = ("unknown JFIF revision", "bad ICC marker", "Unknown Adobe color transform")
+"""Of libjpeg's warnings those of segments that no pixel depends on."""
 
 
 def _from_inverted_cmyk(pixels: Pixels) -> Pixels:

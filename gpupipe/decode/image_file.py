@@ -266,6 +266,20 @@ def _jpeg(name: str, data: bytes) -> ImageInfo:
     return ImageInfo(name, "jpeg", height, width, mode, bits, orientation, False, coding)
 
 
+def bare_jpeg(file: ImageFile) -> bytes:
+    """The same JPEG without what libjpeg may warn of though no pixel depends on it: profiles, odd version numbers."""
+    data, parts, start = bytearray(file.data), [], 0
+    for marker, at, stop in _segments(file.info.path, file.data):
+        if marker == 0xE0 and file.data.startswith(b"JFIF\0", at):
+            data[at + 5 : at + 7] = b"\1\1"
+        elif marker == 0xEE and file.data.startswith(b"Adobe", at) and file.data[at + 11 : at + 12] > b"\2":
+            data[at + 11] = 2 if file.info.mode == "cmyk" else 1  # what libjpeg assumes
+        elif 0xE1 <= marker <= 0xEF and marker != 0xEE:
+            parts.append(data[start : at - 4])
+            start = stop
+    return b"".join([*parts, data[start:]])
+
+
 def _segments(name: str, data: bytes) -> Iterator[tuple[int, int, int]]:
     """Marker, start and end of each segment's content, up to the first scan."""
     at = 2

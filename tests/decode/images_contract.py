@@ -61,6 +61,11 @@ LIKE_PILLOW: dict[str, Callable[[], bytes]] = {
     "jpeg of odd size": lambda: saved(scene(37, 53), "JPEG"),
     "jpeg 1x1": lambda: saved(scene(1, 1), "JPEG"),
     "jpeg with a profile": lambda: saved(SCENE, "JPEG", icc_profile=b"any" * 100),
+    "jpeg of a JFIF to come": lambda: JPEG.replace(b"JFIF\0\1", b"JFIF\0\x09", 1),
+    "jpeg with a broken profile": lambda: saved(SCENE, "JPEG", icc_profile=b"any" * 100).replace(
+        b"LE\0\1", b"LE\0\5", 1
+    ),
+    "jpeg of an unknown transform": lambda: JPEG[:2] + b"\xff\xee\0\x0eAdobe\0d\0\0\0\0\7" + JPEG[20:],
     "jpeg cmyk": lambda: saved(Image.fromarray(SCENE).convert("CMYK"), "JPEG"),
     "jpeg cmyk without Adobe": lambda: without(saved(Image.fromarray(SCENE).convert("CMYK"), "JPEG"), 0xEE),
     "jpeg ycck": lambda: _ycck(),
@@ -110,6 +115,7 @@ _DEFLATED = zlib.compress(b"".join(b"\0" + row.tobytes() for row in SCENE))
 DAMAGED = {
     "jpeg ended in the midst": JPEG[: len(JPEG) // 2] + b"\xff\xd9",
     "jpeg with flipped bits": flipped(JPEG, 0.5),
+    "jpeg with flipped bits, of a JFIF to come": flipped(JPEG.replace(b"JFIF\0\1", b"JFIF\0\x09", 1), 0.5),
     "jpeg higher than its data": resized(JPEG, 400, 160),
     "jpeg without quantisation": without(JPEG, 0xDB),
     "png with a flipped bit": flipped(PNG, 0.5, 1),
