@@ -7,7 +7,9 @@ import importlib
 from dataclasses import dataclass
 
 from gpupipe.cuda.card import Card, Stream
+from gpupipe.cuda.devices import missing
 from gpupipe.decode.session import VideoEngine
+from gpupipe.errors import UsageError
 
 OPENER = "gpupipe.cuda.cupy_card:open"
 """Opens a real card."""
@@ -59,4 +61,7 @@ def default_device() -> Device:
     UsageError
         There is none, or what drives it is missing; the message says what.
     """
+    reason = missing()
+    if reason is not None:
+        raise UsageError(f"backend 'nvdec': {reason}")
     return open_device(OPENER, 0)
