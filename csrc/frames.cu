@@ -17,6 +17,8 @@
 
 namespace gpupipe {
 
+static_assert(kArithmeticVersion == 1, "this kernel carries out version 1");
+
 constexpr int kThreads = 128;   // of a block at most, and strips of a tile
 constexpr int kBlocks = 6;      // a multiprocessor: with two rows of a strip on their way, 24 KiB in flight
 constexpr int kStrip = 16;      // bytes
@@ -154,14 +156,12 @@ struct Strip {
     int rows;
     uint32_t mask;
 
-    __device__ __forceinline__ uint4 load(const uint8_t* from) const {
-        return whole ? __ldg(reinterpret_cast<const uint4*>(from)) : load_narrow(from, bytes);
-    }
-
     // Row `index` and the one below; where that does not exist its weight is zero, and the same is read again.
     __device__ __forceinline__ Rows pair(int index) const {
         const uint8_t* above = pointer + int64_t{index} * pitch;
-        return {load(above), load(above + (index + 1 < rows ? pitch : 0))};
+        const uint8_t* below = above + (index + 1 < rows ? pitch : 0);
+        if (whole) return {__ldg(reinterpret_cast<const uint4*>(above)), __ldg(reinterpret_cast<const uint4*>(below))};
+        return {load_narrow(above, bytes), load_narrow(below, bytes)};
     }
 
     // Bits that belong to no sample are cleared.

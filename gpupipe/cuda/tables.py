@@ -192,7 +192,9 @@ class KernelPlan:
                     f"{self._where()}: plane {index} has a stride of {pitch} bytes, its rows are {row_bytes}"
                 )
             if not -(1 << 31) <= pitch < 1 << 31:
-                raise UnsupportedError(f"{self._where()}: plane {index} has a stride of {pitch} bytes, expected 31 bits")
+                raise UnsupportedError(
+                    f"{self._where()}: plane {index} has a stride of {pitch} bytes, expected 31 bits"
+                )
             pointers[place], pitches[place] = surface.pointers[index], pitch
         return pointers, pitches
 
