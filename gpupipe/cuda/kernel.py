@@ -168,6 +168,7 @@ class CupyRuntime(Runtime):
         with cuda_errors(f"cuda:{device}"), self._cupy.cuda.Device(device):
             try:
                 module = self._cupy.RawModule(code=source(), options=OPTIONS, backend="nvrtc")
+                module.compile()
                 self._function = module.get_function(NAME)
             except self._cupy.cuda.compiler.CompileException as error:
                 raise StoppedError(
@@ -194,7 +195,7 @@ class CupyRuntime(Runtime):
             slot.host[:tiles] = launch.tiles.view(np.uint8)
             slot.host[tiles : tiles + pictures] = launch.pictures.view(np.uint8)
             slot.keep = keep
-            to = cuda.ExternalStream(stream, self._device) if stream else cuda.Stream.null
+            to = cuda.Stream.from_external(_Handle(stream)) if stream else cuda.Stream.null
             try:
                 cuda.runtime.memcpyAsync(
                     slot.memory.ptr,
@@ -222,6 +223,17 @@ class CupyRuntime(Runtime):
             slot = _Slot(self._cupy, max(nbytes, 1 << 16))
         self._slots.append(slot)  # the one used longest ago is first
         return slot
+
+
+class _Handle:
+    """A stream of somebody else's, as CUDA's stream protocol has it."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        """Version and handle."""
+        return 0, self._handle
 
 
 class _Slot:
