@@ -22,7 +22,9 @@ from fakes import FakeEngine, Trouble
 from host_card import FAULTS, OPENER, PATIENCE, Faults, host_device
 from synth import Clip
 
-from gpupipe.cuda.device import Device
+from gpupipe.cuda.device import OPENER as REAL
+from gpupipe.cuda.device import Device, open_device
+from gpupipe.cuda.devices import missing
 from gpupipe.errors import DeviceLostError, StoppedError
 from gpupipe.job import Work
 from gpupipe.jobs.clips import ClipsJob
@@ -124,9 +126,12 @@ class Made:
                 if watch is not None:
                     watch(done)
                 slots.release(done.work.slot)
-        finally:
-            if device is None or not device.card.lost.is_set():
-                operator.close()
+        except DeviceLostError:  # nothing can be given back
+            raise
+        except BaseException:
+            operator.close()
+            raise
+        operator.close()
 
 
 @pytest.fixture
@@ -355,6 +360,29 @@ def test_decode_kernel_copy_and_write_run_beside_each_other(job, folder, tmp_pat
     assert Made(words, tmp_path / "card", device, watch=watch).results == on_cpu(words).results
     assert len(held) == 1
     device.close()
+
+
+# ---- a real card
+
+
+@pytest.fixture
+def real_device():
+    reason = missing()
+    if reason is not None:
+        pytest.skip(reason)
+    device = open_device(REAL, 0)
+    yield device
+    device.close()
+
+
+@pytest.mark.needs_cuda
+@pytest.mark.parametrize("options", [{}, {"all_frames": True}, {"tolerance": 0.3}, {"allow_partial": True}], ids=str)
+def test_a_real_card_gives_the_bytes_and_verdicts_of_a_core(job, on_cpu, tmp_path, real_device, options):
+    words = job([*NAMES, *NAMES], **options)
+    card = Made(words, tmp_path / "card", real_device)
+    assert card.results == on_cpu(words).results
+    if "allow_partial" not in options:  # which decodes everything, by FFmpeg
+        assert "nvdec" in card.backends.values()
 
 
 # ---- whole runs, in worker processes
