@@ -25,6 +25,7 @@ CODECS = ("h264", "hevc", "vp8", "vp9", "av1")
 CHROMAS = ("420", "422", "444")
 DEPTHS = (8, 10, 12)
 
+_NVJPEG_STATUS = {1: "not initialized", 5: "allocator failure", 6: "execution failed", 7: "architecture mismatch"}
 _VIDEO_LIBRARIES = ("libnvcuvid.so.1", "libnvidia-encode.so.1")
 
 
@@ -208,7 +209,7 @@ def _decoders(number: str) -> dict[str, Any]:
                     problems.append(first_line(error))
                     continue
                 engines, height, width = (int(caps[key]) for key in ("num_decoder_engines", "height_max", "width_max"))
-                if engines and height and width:
+                if caps.get("supported", True) and engines and height and width:
                     kinds.append(
                         {
                             "codec": name,
@@ -232,7 +233,7 @@ def _jpeg(number: str) -> dict[str, Any]:
     code = library.nvjpegCreateSimple(ctypes.byref(handle))
     code = code or library.nvjpegGetHardwareDecoderInfo(handle, ctypes.byref(engines), ctypes.byref(cores))
     if code:
-        raise ProbeError(f"nvJPEG: status {code}")
+        raise ProbeError(f"nvJPEG does not start on it: {_NVJPEG_STATUS.get(code, code)}")
     return {"engines": engines.value, "cores_per_engine": cores.value}
 
 

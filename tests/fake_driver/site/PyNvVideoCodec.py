@@ -25,12 +25,13 @@ def GetDecoderCaps(gpuid, codec, chromaformat, bitdepth):
     name, chroma = codec.name, chromaformat.name
     can = name in SIDES and chroma == "420" and (bitdepth == 8 or name in ("HEVC", "VP9"))
     can = FAKE != "none" and (can or (name == "HEVC" and chroma == "444"))
-    height, width = SIDES[name] if can else (0, 0)
+    height, width = SIDES.get(name, (4096, 4096))  # of what it does not decode too: only "supported" tells
     return {
-        "num_decoder_engines": 7 if can else 0,
+        "supported": int(can),
+        "num_decoder_engines": 7,
         "height_max": height,
         "width_max": width,
-        "mb_num_max": 262144 if can else 0,
+        "mb_num_max": 262144,
         "height_min": 64,
         "width_min": 64,
     }
