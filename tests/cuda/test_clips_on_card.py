@@ -126,7 +126,9 @@ class Made:
                 if watch is not None:
                     watch(done)
                 slots.release(done.work.slot)
-        except DeviceLostError:  # nothing can be given back
+        except DeviceLostError:
+            if not device.card.lost.is_set():  # the engine alone
+                operator.close()
             raise
         except BaseException:
             operator.close()
