@@ -21,7 +21,7 @@ class _Loan:
     """A session in use."""
 
     key: Key
-    thread: int
+    thread: threading.Thread  # not its number: those are given again
 
 
 class DecoderPool:
@@ -44,8 +44,8 @@ class DecoderPool:
         self._capabilities: dict[StreamKind, Capability | None] = {}
         self._idle: list[tuple[Key, Session]] = []  # the one that was used last at the end
         self._lent: dict[Session, _Loan] = {}
-        self._making: list[int] = []  # threads that make one
-        self._starved: list[int] = []  # threads that wait for memory
+        self._making: list[threading.Thread] = []  # threads that make one
+        self._starved: list[threading.Thread] = []  # threads that wait for memory
         self._queue: deque[object] = deque()
         self._closed = False
         self._changed = threading.Condition()
@@ -82,20 +82,22 @@ class DecoderPool:
             session = self._begun(key, height, width, capability.engines)
         finally:
             with self._changed:
-                self._making.remove(threading.get_ident())
+                self._making.remove(threading.current_thread())
                 self._changed.notify_all()
         return session
 
     def give(self, session: Session, sound: bool = True) -> None:
         """Take a session back; one that raised is not `sound`, and is closed."""
+        kept = sound and not self._closed
+        if not kept:
+            session.close()  # before anybody hears of it: they wait for its memory
         with self._changed:
             loan = self._lent.pop(session)
-            kept = sound and not self._closed
             if kept:
                 self._idle.append((loan.key, session))
             self._changed.notify_all()
-        if not kept:
-            session.close()
+        if kept and self._closed:
+            self.shed()
 
     def shed(self) -> None:
         """Close what is idle: its memory is needed."""
@@ -106,16 +108,14 @@ class DecoderPool:
         """Close what is idle; what is lent is closed when it comes back. May be called again."""
         with self._changed:
             self._closed = True
-            idle, self._idle = self._idle, []
             self._changed.notify_all()
-        for _, session in idle:
-            session.close()
+        self.shed()
 
     # -- taking ------------------------------------------------------------------------------------------------------
 
     def _enter(self, engines: int) -> None:
         """Wait for a turn and an engine."""
-        me, ticket = threading.get_ident(), object()
+        me, ticket = threading.current_thread(), object()
         with self._changed:
             if not any(loan.thread == me for loan in self._lent.values()):
                 self._queue.append(ticket)
@@ -151,7 +151,7 @@ class DecoderPool:
                 raise
             else:
                 with self._changed:
-                    self._lent[session] = _Loan(key, threading.get_ident())
+                    self._lent[session] = _Loan(key, threading.current_thread())
                 return session
 
     def _idle_one(self, key: Key) -> Session | None:
@@ -181,7 +181,7 @@ class DecoderPool:
 
     def _wait_for_memory(self) -> bool:
         """Wait until somebody gives a session back; False if all who hold one wait as well."""
-        me = threading.get_ident()
+        me = threading.current_thread()
         with self._changed:
             self._starved.append(me)
             self._changed.notify_all()  # whoever waits like this one may have been waiting for it

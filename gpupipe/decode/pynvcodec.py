@@ -331,8 +331,8 @@ def _libraries() -> tuple[Any, Any]:
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UsageError(
                 f"backend 'nvdec': {package} is installed and does not load: {first}. It needs NVIDIA's driver with "
-                "its video libraries (in a container NVIDIA_DRIVER_CAPABILITIES=compute,video,utility); or use --backend "
-                "ffmpeg"
+                "its video libraries (in a container NVIDIA_DRIVER_CAPABILITIES=compute,video,utility); "
+                "or use --backend ffmpeg"
             ) from error
     library, cupy = loaded
     version = str(getattr(library, "__version__", "0"))
