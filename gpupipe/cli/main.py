@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Sequence
 
 from gpupipe import __version__
-from gpupipe.cli import clips, doctor, report, retry, status, verify
+from gpupipe.cli import clips, doctor, models, report, retry, status, verify
 from gpupipe.cli.run import read_settings
 from gpupipe.errors import GpupipeError, UsageError
 from gpupipe.summary import EXIT_INTERRUPTED, EXIT_STOPPED, EXIT_USAGE
@@ -61,7 +61,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     parser = argparse.ArgumentParser(prog="gpupipe", description="Bulk media work: nothing lost, nothing silent.")
     parser.add_argument("--version", action="version", version=f"gpupipe {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (clips, status, report, verify, retry, doctor):
+    for command in (clips, status, report, verify, retry, doctor, models):
         command.add(commands)
     return parser, commands.choices
 

@@ -1,0 +1,1 @@
+"""Body keypoints: MediaPipe's models and its Holistic graph, without MediaPipe."""
