@@ -1,0 +1,1 @@
+"""The parts of bench/gpu.py, each run in a process of its own; see there."""
