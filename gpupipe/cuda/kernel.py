@@ -112,8 +112,12 @@ class FrameKernel:
             return
         with self._lock:
             placed = []
+            met: dict[tuple[int, int], PlacedPlan] = {}  # by identity, which is quicker than the formats' hash
             for surface, resizer, target in pictures:
-                plan = self._plan(surface.format, resizer, pixels)
+                key = (id(surface.format), id(resizer))
+                plan = met.get(key)
+                if plan is None:
+                    plan = met[key] = self._plan(surface.format, resizer, pixels)
                 nbytes = plan.plan.elements * pixels.element_nbytes
                 if not 0 <= target.offset <= target.buffer.nbytes - nbytes or target.offset % pixels.element_nbytes:
                     raise UsageError(

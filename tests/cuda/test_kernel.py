@@ -21,7 +21,7 @@ from gpupipe.cuda import kernel as kernels
 from gpupipe.cuda.card import DeviceBuffer, Target
 from gpupipe.cuda.kernel import CupyRuntime, FrameKernel
 from gpupipe.cuda.pixels import PixelFormat, convert, level_bits
-from gpupipe.cuda.tables import THREADS, KernelPlan, PlacedPlan, prepare
+from gpupipe.cuda.tables import THREADS, TILE, KernelPlan, PlacedPlan, prepare
 from gpupipe.errors import (
     DeviceLostError,
     DeviceMemoryError,
@@ -242,7 +242,7 @@ def test_tiles_fill_their_blocks():
     """1080p as it comes from a decoder: two tiles side by side, nearly every thread with a strip."""
     plan = KernelPlan(SurfaceFormat(1080, 1920, "nv12"), Resizer((160, 256)))
     assert plan.threads == THREADS
-    assert len(plan.tiles(8)) == 2 * 20
+    assert len(plan.tiles(8)) == 2 * 20 * TILE.itemsize
 
 
 def test_refusals(runtime):
