@@ -10,7 +10,9 @@ the entropy coding alone (libjpeg at an eighth of the size; zlib). Pictures must
 
 `files` reads the same pictures from files through :class:`gpupipe.decode.images.Images`: pictures a second by threads.
 
-Last answer (epyc-2core): LAST_ANSWER
+Last answer (epyc-2core, busy with other work): 0.50, 0.67 and 0.59 of Pillow, 0.98, 0.89 and 1.05 of OpenCV, 0.78, 0.94
+and 0.65 of DALI alone on the CPU, none of which tells damage in a JPEG; 1.9 to 2.1 times the bound. From files, two
+threads: 2,400, 1,650 and 6,700 pictures a second.
 """
 
 from __future__ import annotations

@@ -357,4 +357,8 @@ def _other(name: str, data: bytes, kind: str, max_pixels: int) -> ImageInfo:
         mode, animated = picture.mode, bool(getattr(picture, "is_animated", False))
         bits = 16 if mode.startswith("I;16") else 1 if mode == "1" else 8
         exif = picture.info.get("exif", b"") if kind == "webp" else b""
+        if kind == "tiff":  # libtiff takes memory for a whole tile, which may be larger than the picture
+            tile = [picture.tag_v2.get(tag, 1) for tag in (323, 322)]
+            if all(isinstance(side, int) and side > 0 for side in tile):
+                _check_size(name, tile[0], tile[1], max_pixels)
     return ImageInfo(name, kind, height, width, mode, bits, _orientation(exif.removeprefix(b"Exif\0\0")), animated)

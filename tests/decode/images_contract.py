@@ -365,7 +365,7 @@ class ImageTests:
             with pytest.raises(DecodeError, match=r"text\.jpg: is no picture"):
                 decoder.decode(tmp_path / "text.jpg")
 
-    @pytest.mark.parametrize("name", ["jpeg", "png", "bmp", "gif", "tiff", "webp"])
+    @pytest.mark.parametrize("name", ["jpeg", "png", "bmp", "gif", "tiff", "tiff of a huge tile", "webp"])
     def test_too_many_pixels(self, name: str) -> None:
         """Refused by the header; the rows need not even be there."""
         data = {
@@ -373,7 +373,8 @@ class ImageTests:
             "png": png_of(bytes(100), 60000, 60000),
             "bmp": _patched(saved(SCENE, "BMP"), 18, "<ii", 60000, 60000),
             "gif": _patched(saved(Image.fromarray(SCENE).quantize(4), "GIF"), 6, "<HH", 60000, 60000),
-            "tiff": _huge_tiff(),
+            "tiff": _tiff({256: (256, 60000), 257: (257, 60000)}),
+            "tiff of a huge tile": _tiff({284: (322, 1 << 30)}),
             "webp": _patched(saved(SCENE, "WEBP"), 26, "<HH", 16000, 16000),
         }[name]
         with self.open() as decoder:
@@ -459,14 +460,16 @@ def _patched(data: bytes, at: int, form: str, *values: int) -> bytes:
     return data[:at] + struct.pack(form, *values) + data[at + struct.calcsize(form) :]
 
 
-def _huge_tiff() -> bytes:
-    with Image.open(io.BytesIO(saved(SCENE, "TIFF"))) as image:
-        offset = image.tag_v2.offset
+def _tiff(entries: dict[int, tuple[int, int]]) -> bytes:
+    """A TIFF with entries of its directory replaced by others, one LONG each."""
     data = saved(SCENE, "TIFF")
+    with Image.open(io.BytesIO(data)) as image:
+        offset = image.tag_v2.offset
     for entry in range(struct.unpack_from("<H", data, offset)[0]):
         at = offset + 2 + 12 * entry
-        if struct.unpack_from("<H", data, at)[0] in (256, 257):
-            data = _patched(data, at, "<HHIHH", struct.unpack_from("<H", data, at)[0], 3, 1, 60000, 0)
+        tag = struct.unpack_from("<H", data, at)[0]
+        if tag in entries:
+            data = _patched(data, at, "<HHII", entries[tag][0], 4, 1, entries[tag][1])
     return data
 
 
