@@ -101,6 +101,10 @@ def test_pixel_formats(runtime, pixels):
     assert differing(runtime, cases, pixels) == []
 
 
+def test_devices_without_dot_products(tmp_path):
+    assert storm(Emulation(compiled(tmp_path, "-D__CUDA_ARCH__=600")), seed=19, trials=40) == []
+
+
 @pytest.mark.parametrize("tile_rows", [1, 3, 4, 8, 64])
 def test_tiles_of_any_height(runtime, tile_rows):
     rng = np.random.default_rng(5)
