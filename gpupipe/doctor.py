@@ -298,8 +298,10 @@ def _device(gpu: Gpu, driver: Driver, packages: Sequence[Package], needs: set[st
 
 def _advice(found: Findings, newest: tuple[int, int] | None) -> list[str]:
     if newest is None:
+        without = "no GPU is used: clips are decoded on CPU cores"
+        idle = devices.cards_on_the_bus()
         return [
-            "no GPU is used here; clips are decoded on CPU cores. With a GPU: install its driver, then run this again"
+            f"{without}, though there is an NVIDIA card ({', '.join(idle)}): install its driver" if idle else without
         ]
     advice = list(found.driver.lost)
     advice += [reason for reason in (found.driver.problem, found.driver.video) if reason is not None]

@@ -62,6 +62,15 @@ def test_without_a_gpu(capsys):
 
 
 @BARE
+def test_a_card_without_a_driver(monkeypatch):
+    monkeypatch.setattr(doctor.devices, "cards_on_the_bus", lambda: ["0000:3b:00.0"])
+    (advice,) = doctor.examine(["nvdec"]).advice
+    assert "there is an NVIDIA card (0000:3b:00.0): install its driver" in advice
+    monkeypatch.setattr(doctor.devices, "cards_on_the_bus", lambda: [])
+    assert doctor.examine(["nvdec"]).advice == ("no GPU is used: clips are decoded on CPU cores",)
+
+
+@BARE
 def test_required_and_missing(capsys):
     assert main(["doctor", "--require", "nvdec", "ffmpeg"]) == 1
     said = capsys.readouterr().out

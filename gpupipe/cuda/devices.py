@@ -6,7 +6,8 @@ Nothing here makes a CUDA context or loads more than ``libcuda`` into this proce
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
@@ -68,7 +69,15 @@ def missing() -> str | None:
         return (
             f"CuPy is built for CUDA {built}, and the driver takes {newest[0]}.{newest[1]}: {install_command(newest)}"
         )
-    return no_device() or no_video() or no_package("cupy", newest) or no_package("PyNvVideoCodec", newest)
+    questions: tuple[Callable[[], str | None], ...] = (
+        no_device,
+        no_video,
+        lambda: no_package("cupy", newest),
+        lambda: no_package("PyNvVideoCodec", newest),
+    )
+    with ThreadPoolExecutor(len(questions)) as pool:  # a process each, which waits for the driver most of its time
+        asked = [pool.submit(question) for question in questions]
+        return next((reason for one in asked if (reason := one.result()) is not None), None)
 
 
 def usable_devices(environment: Mapping[str, str] = os.environ) -> list[Gpu]:
@@ -218,6 +227,19 @@ def no_package(module: str, newest: tuple[int, int]) -> str | None:
     except ProbeError as error:
         return f"{module} cannot be used ({error}): {install_command(newest)}"
     return None
+
+
+def cards_on_the_bus(root: Path = Path("/")) -> list[str]:
+    """PCI addresses of NVIDIA's display and 3D controllers, whether there is a driver for them or not."""
+    found = []
+    for folder in sorted((root / "sys/bus/pci/devices").glob("*")):
+        try:
+            vendor, kind = ((folder / name).read_text().strip() for name in ("vendor", "class"))
+        except OSError:  # unplugged meanwhile
+            continue
+        if vendor == "0x10de" and kind.startswith("0x03"):
+            found.append(folder.name)
+    return found
 
 
 def _slices() -> tuple[GpuFacts, ...]:

@@ -112,6 +112,9 @@ class Nvml:
         lost: list[str] = []
         try:
             self._lib.nvmlInit()
+        except self._lib.NVMLError as error:
+            raise NvmlError(_why_not(error)) from error
+        try:
             self.driver = str(self._lib.nvmlSystemGetDriverVersion())
             number = int(self._lib.nvmlSystemGetCudaDriverVersion_v2())
             for index in range(int(self._lib.nvmlDeviceGetCount())):
@@ -122,6 +125,7 @@ class Nvml:
                 except self._lib.NVMLError as error:
                     lost.append(f"GPU {index} does not answer (NVML: {error}). {_NEXT_STEP}")
         except self._lib.NVMLError as error:
+            self.close()
             raise NvmlError(_why_not(error)) from error
         self.cuda = (number // 1000, number % 1000 // 10)
         self.devices, self.slices, self.lost = tuple(cards), tuple(slices), tuple(lost)
@@ -144,7 +148,9 @@ class Nvml:
         """The card's counters now."""
         handle = self._handles.get(uuid)
         if handle is None:
-            return GpuSample(uuid, lost=f"{uuid}: NVML knows no such card")
+            # Slices also have names of an older kind, by which CUDA knows them and NVML does not.
+            known = uuid.startswith("MIG-")
+            return GpuSample(uuid, lost=None if known else f"{uuid}: NVML knows no such card")
         try:
             return GpuSample(
                 uuid,

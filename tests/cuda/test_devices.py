@@ -218,6 +218,22 @@ def test_near_cores_where_nothing_tells(tmp_path):
     assert near_cores(card(0), tmp_path) == near_cores(card(0, None), tmp_path) == mine
 
 
+def test_cards_on_the_bus(tmp_path):
+    for name, vendor, kind in (
+        ("0000:3b:00.0", "0x10de", "0x030200"),
+        ("0000:3a:00.0", "0x10de", "0x030000"),
+        ("0000:3a:00.1", "0x10de", "0x040300"),  # the sound of its HDMI plug
+        ("0000:01:00.0", "0x8086", "0x030000"),
+    ):
+        folder = tmp_path / "sys/bus/pci/devices" / name
+        folder.mkdir(parents=True)
+        (folder / "vendor").write_text(vendor + "\n")
+        (folder / "class").write_text(kind + "\n")
+    (tmp_path / "sys/bus/pci/devices/0000:02:00.0").mkdir()
+    assert devices.cards_on_the_bus(tmp_path) == ["0000:3a:00.0", "0000:3b:00.0"]
+    assert devices.cards_on_the_bus(tmp_path / "nothing") == []
+
+
 # ---- who asked for which
 
 CARDS = [card(0), card(1), card(2)]

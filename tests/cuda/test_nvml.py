@@ -46,6 +46,7 @@ class Fake(ModuleType):
         self.opened -= 1
 
     def nvmlSystemGetDriverVersion(self):
+        self.check("nvmlSystemGetDriverVersion")
         return "580.95.05"
 
     def nvmlSystemGetCudaDriverVersion_v2(self):
@@ -147,9 +148,11 @@ def test_samples_of_all_cards(fake):
 
 
 def test_samples_of_some_cards_each_once(fake):
-    sampler = Sampler(["GPU-1", "GPU-7", "GPU-1"])
-    assert [one.uuid for one in sampler.sample()] == ["GPU-1", "GPU-7"]
-    assert sampler.sample()[1].lost == "GPU-7: NVML knows no such card"
+    sampler = Sampler(["GPU-1", "GPU-7", "MIG-GPU-1/1/0", "GPU-1"])
+    first, unknown, other_name = sampler.sample()
+    assert first == GpuSample("GPU-1", 11, 91, 3, 2 * GIB, 123.456)
+    assert unknown == GpuSample("GPU-7", lost="GPU-7: NVML knows no such card")
+    assert other_name == GpuSample("MIG-GPU-1/1/0")
     sampler.close()
 
 
@@ -216,6 +219,11 @@ def test_no_driver(fake, code, words):
     sampler = Sampler()
     assert words in sampler.reason and sampler.sample() == []
     sampler.close()
+
+
+def test_a_driver_that_dies_between(fake):
+    fake.broken["nvmlSystemGetDriverVersion", None] = UNKNOWN
+    assert Sampler().reason == "NVML does not start: code 999"  # and the library was given back: see the fixture
 
 
 def test_no_package(monkeypatch):
