@@ -241,7 +241,9 @@ class NvdecDecoder(FFmpegDecoder):
         facts = self._media.facts
         use = self._use = _Use(self._pool, self._kind, (facts.height, facts.width))
         try:
-            numbers = dict(zip(index.pts.tolist(), range(len(index)), strict=True))
+            # Those that the container says not to show come out of a card, too.
+            numbers: dict[int, int] = dict.fromkeys(table.pts[table.discard].tolist(), -1)
+            numbers.update(zip(index.pts.tolist(), range(len(index)), strict=True))
             for run in runs:
                 here = shown[run.start : run.stop][(schedule.closure & (schedule.cut == 0))[run.start : run.stop]]
                 line = _Line(use, numbers, np.sort(here[here >= 0]).tolist(), set(wanted))

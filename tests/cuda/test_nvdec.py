@@ -88,6 +88,16 @@ def test_the_card_decodes_what_it_can(make: Make, name: str) -> None:
     assert engine.begun > 0 or name in FFMPEGS
 
 
+def test_what_the_container_does_not_show(make: Make) -> None:
+    """Pictures before the start of an edit come out of the card, and are not shown."""
+    clip = Clip(pts=tuple(range(-400, 1200, 40)), options={"preset": "veryfast"}, muxer={"use_editlist": "1"})
+    path = make(replace(clip, muxer={**clip.muxer, "avoid_negative_ts": "disabled"}))
+    with opened(path) as decoder:
+        assert len(decoder) < 40
+        assert outcome(decoder, range(len(decoder))) == ("read", full(path))
+        assert decoder.backend == "nvdec"
+
+
 @pytest.mark.parametrize("name", ["mpeg4 b", "mpeg2", "mjpeg", "prores", "raw"])
 def test_what_is_not_exact_by_nature_is_ffmpegs(make: Make, name: str) -> None:
     with opened(make(PLANNED[name])) as decoder:
