@@ -100,8 +100,8 @@ class FakeEngine(VideoEngine):
     live : int
         Pictures not given back.
     open : list of FakeSession
-    busiest : int
-        Most sessions that were feeding at the same time.
+    busy, busiest : int
+        Sessions that are being fed, and the most that ever were at a time.
     """
 
     name = "cuda:0"
@@ -202,9 +202,15 @@ class FakeSession(Session):
     def feed(self, packet: Packet) -> Sequence[Picture]:
         """Decode one packet."""
         assert self._using.acquire(blocking=False), "two threads use one session"
+        engine = self.engine
+        with engine.lock:
+            engine.busy += 1
+            engine.busiest = max(engine.busiest, engine.busy)
         try:
             return self._feed(packet)
         finally:
+            with engine.lock:
+                engine.busy -= 1
             self._using.release()
 
     def _feed(self, packet: Packet) -> Sequence[Picture]:
@@ -321,8 +327,7 @@ def semiplanar(frame: av.VideoFrame, layout: str) -> list[npt.NDArray[np.uint8]]
     for number, plane in enumerate(frame.planes):
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
         shrink = source.subsampling if number else (0, 0)
-        width = -(-frame.width >> shrink[1]) if shrink[1] else frame.width
-        width = (frame.width + (1 << shrink[1]) - 1) >> shrink[1]
+        width = -(-frame.width >> shrink[1])
         samples = rows[:, : width * source.word_bytes]
         words.append(np.ascontiguousarray(samples).view("<u2") << target.shift if source.word_bytes == 2 else samples)
     if len({component.plane for component in target.components}) == 2:

@@ -6,6 +6,7 @@ import ctypes
 import re
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -329,6 +330,28 @@ def test_taker_that_raises(make: Make) -> None:
             decoder.read([1, 5, 30], lambda *_: 1 // 0)
         assert engine.live == 0
         assert outcome(decoder, [4])[0] == "read"
+
+
+def test_many_threads(make: Make) -> None:
+    """Files of several kinds from six threads on two engines: all exact, nothing left, no more at a time."""
+    engine = FakeEngine(engines=2, most_sessions=3)
+    pool = DecoderPool(engine)
+    names = ["h264 pyramid", "hevc", "vp9", "h264 10 bit", "hevc open gop", "h264 444"]
+    paths = [make(PLANNED[name]) for name in names]
+    truths = [full(path) for path in paths]
+
+    def work(number: int) -> None:
+        for step in range(4):
+            which = (number + step * 5) % len(paths)
+            wanted = range(step, 40, 5)
+            with NvdecDecoder(paths[which], pool=pool) as decoder:
+                assert outcome(decoder, wanted) == ("read", tuple(truths[which][i] for i in wanted))
+                assert decoder.backend == "nvdec", decoder.refusal
+
+    with ThreadPoolExecutor(6) as threads:
+        list(threads.map(work, range(6)))
+    assert 1 <= engine.busiest <= 2
+    assert (engine.live, engine.busy) == (0, 0)
 
 
 # -- what is fed -----------------------------------------------------------------------------------------------------
