@@ -105,7 +105,7 @@ class Resizer:
                 f"expected C-contiguous uint8 [{height}, {width}, 3]"
             )
         try:
-            self._plan(surface.format).run(surface.planes, surface.strides, out)
+            self.plan(surface.format).run(surface.planes, surface.strides, out)
         except ValueError as error:
             if isinstance(error, InputError):
                 raise
@@ -127,7 +127,8 @@ class Resizer:
             count += 1
         return count
 
-    def _plan(self, format: SurfaceFormat) -> _native.Resize:
+    def plan(self, format: SurfaceFormat) -> _native.Resize:
+        """What is done to pictures of this format, with its tables of weights; made once and kept."""
         with self._lock:
             plan = self._plans.get(format)
             if plan is not None:

@@ -123,7 +123,7 @@ class KernelPlan:
     """
 
     def __init__(self, format: SurfaceFormat, resizer: Resizer) -> None:
-        given = resizer._plan(format).given
+        given = resizer.plan(format).given
         self._format = format
         self._rotation: int = given["rotation"]
         self._mirrored: bool = given["mirrored"]
