@@ -219,15 +219,15 @@ class _Wanted:
 
 
 _PACKAGES = (
-    _Wanted("av", "av", ("av",), "decoding with FFmpeg on CPU cores", "pip install --force-reinstall av"),
-    _Wanted("cupy", "cupy", ("cupy-cuda13x", "cupy-cuda12x"), "memory and kernels of the GPU"),
+    _Wanted("av", "av", ("av",), "decoding on CPU cores", "pip install --force-reinstall av"),
+    _Wanted("cupy", "cupy", ("cupy-cuda13x", "cupy-cuda12x"), "GPU memory, kernels"),
     _Wanted("PyNvVideoCodec", "PyNvVideoCodec", ("PyNvVideoCodec",), "decoding with NVDEC"),
     _Wanted("nvidia.dali", "nvidia-dali", ("nvidia-dali-cuda130", "nvidia-dali-cuda120"), "pictures on the GPU"),
-    _Wanted("pynvml", "nvidia-ml-py", ("nvidia-ml-py",), "use of the GPU, in displays"),
+    _Wanted("pynvml", "nvidia-ml-py", ("nvidia-ml-py",), "counters of the GPU"),
     _Wanted("torch", "torch", ("torch",), "models", "pip install 'torch>=2.14'"),
     _Wanted("mediapipe", "mediapipe", ("mediapipe",), "body keypoints", "pip install mediapipe"),
     _Wanted("faiss", "faiss", ("faiss-gpu", "faiss-cpu"), "vector search", "pip install faiss-cpu"),
-    _Wanted("kvikio", "kvikio", ("kvikio-cu13", "kvikio-cu12"), "from the GPU to disk", "pip install kvikio-cu13"),
+    _Wanted("kvikio", "kvikio", ("kvikio-cu13", "kvikio-cu12"), "from GPU to disk", "pip install kvikio-cu13"),
 )
 
 

@@ -15,6 +15,7 @@ from gpupipe.doctor import Device, Driver, Findings, Machine, Package
 from gpupipe.estimate import size_text
 
 _GOOD, _BAD, _FAINT = "green", "red", "dim"
+_MIN_COLUMNS = 90  # below, a table would lose words; the terminal breaks its lines instead
 
 
 def doctor_text(found: Findings, width: int = 100, colour: bool = False) -> str:
@@ -38,7 +39,12 @@ def required_text(found: Findings, width: int = 100, colour: bool = False) -> st
 def _drawn(what: RenderableType, width: int, colour: bool) -> str:
     # No terminal of its own: where the text goes, and how, is the caller's matter.
     console = Console(
-        file=StringIO(), width=width, force_terminal=colour, no_color=not colour, highlight=False, legacy_windows=False
+        file=StringIO(),
+        width=max(width, _MIN_COLUMNS),
+        force_terminal=colour,
+        no_color=None if colour else True,  # None: as NO_COLOR says
+        highlight=False,
+        legacy_windows=False,
     )
     with console.capture() as captured:
         console.print(what)
@@ -105,11 +111,11 @@ def _decoders(devices: Iterable[Device]) -> Iterable[RenderableType]:
             continue
         yield Text(f"GPU {names} decodes (largest picture, height x width):")
         sizes = {(kind.codec, kind.chroma, kind.depth): f"{kind.max_height}x{kind.max_width}" for kind in device.kinds}
-        columns = [(chroma, depth) for chroma in CHROMAS for depth in DEPTHS]
-        columns = [column for column in columns if any((codec, *column) in sizes for codec in CODECS)]
-        table = _table("", *(f"{':'.join(chroma)} {depth} bit" for chroma, depth in columns))
+        table = _table("", "", *(f"{depth} bit" for depth in DEPTHS))
         for codec in CODECS:
-            table.add_row(codec, *(Text(sizes.get((codec, *column), "-")) for column in columns))
+            chromas = [chroma for chroma in CHROMAS if any((codec, chroma, depth) in sizes for depth in DEPTHS)]
+            for chroma in chromas or ("",):
+                table.add_row(codec, ":".join(chroma), *(sizes.get((codec, chroma, depth), "-") for depth in DEPTHS))
         yield Padding(table, (0, 0, 0, 2))
 
 
@@ -138,6 +144,9 @@ def _abilities(abilities: dict[str, str | None]) -> Table:
 
 def _table(*headings: str) -> Table:
     table = Table(*headings, box=None, pad_edge=False, header_style=_FAINT, padding=(0, 2, 0, 0))
+    for column in table.columns[:-1]:
+        column.no_wrap = True
+    table.columns[-1].overflow = "fold"  # an id in two lines, rather than half of one
     return table
 
 
