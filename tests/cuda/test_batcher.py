@@ -384,6 +384,36 @@ def test_a_lost_device_wakes_all_who_wait(card):
     rig.batcher.close()
 
 
+def test_a_lost_device_wakes_who_waits_for_room_alone(card, monkeypatch):
+    rig = Rig(card, batch=1)
+    rig.stream.hold()
+    rows, blocked, errors = rig.rows(), threading.Event(), []
+    wait = rig.batcher._room.wait
+
+    def noticed(seconds=None):
+        blocked.set()
+        return wait(seconds)
+
+    monkeypatch.setattr(rig.batcher._room, "wait", noticed)
+
+    def item():
+        ticket = rows.ticket(fresh(50), Stages())  # not closed: what it would withdraw would make room
+        try:
+            for position in range(50):
+                ticket.put(position, Drawn().surface, RESIZER)
+        except Exception as error:
+            errors.append(type(error))
+
+    thread = threading.Thread(target=item)
+    thread.start()
+    assert blocked.wait(PATIENCE)
+    card.lose()
+    rig.stream.go()
+    thread.join(PATIENCE)
+    assert errors == [DeviceLostError]
+    rig.batcher.close()
+
+
 def test_a_device_lost_at_a_launch():
     card = HostCard(Faults(lost_at=1))
     rig = Rig(card)
