@@ -39,22 +39,24 @@ done
 find "$work/tree" -name '*.so' -delete
 rm -f "$work/tree/csrc/_native.cpp"
 "${PYTHON:-python3}" -m venv "$work/tools"
-pip="$work/tools/bin/python -m pip -q"
-$pip install -r "$here/docker/constraints-build.txt"
-$pip wheel --no-deps --no-build-isolation -w "$work/wheel" "$work/tree"
+pip() {
+    "$work/tools/bin/python" -m pip -q "$@"
+}
+pip install -r "$here/docker/constraints-build.txt"
+pip wheel --no-deps --no-build-isolation -w "$work/wheel" "$work/tree"
 
 # A package that is not in the list has no version of its own to be held to: that is a mistake, not a choice.
 "${PYTHON:-python3}" -m venv --without-pip "$target"
 constraints="$here/docker/constraints-$kind.txt"
 for wheel in "$work"/wheel/gpupipe-*.whl; do
-    $pip --python "$target/bin/python" install -c "$constraints" "gpupipe$extra @ file://$wheel"
+    pip --python "$target/bin/python" install -c "$constraints" "$wheel$extra"
 done
-$pip --python "$target/bin/python" freeze --exclude gpupipe | tr '[:upper:]_' '[:lower:]-' >"$work/installed"
+pip --python "$target/bin/python" freeze --exclude gpupipe | tr '[:upper:]_' '[:lower:]-' >"$work/installed"
 if grep -vxFf "$constraints" "$work/installed" >&2; then
     echo "install.sh: the packages above are not in $constraints: run docker/constraints.py" >&2
     exit 1
 fi
-$pip --python "$target/bin/python" check
+pip --python "$target/bin/python" check
 
 "$target/bin/gpupipe" --version
 "$target/bin/gpupipe" doctor
