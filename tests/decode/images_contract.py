@@ -125,6 +125,9 @@ DAMAGED = {
     "png with a wrong sum of its stream": png_of(b"", 120, 160, packed=_DEFLATED[:-4] + b"oops"),
     "png of an unknown filter": png_of(b"".join(b"\7" + row.tobytes() for row in SCENE), 120, 160),
     "png of a forbidden depth": png_of(b"", 120, 160, bits=3),
+    "png with words inside its picture": png_of(b"", 120, 160, packed=_DEFLATED[:99], between=b"").replace(
+        chunk(b"IEND", b""), chunk(b"tEXt", b"a\0b") + chunk(b"IDAT", _DEFLATED[99:]) + chunk(b"IEND", b"")
+    ),
     "png without rows": PNG[:33] + chunk(b"IEND", b""),
     "png without a palette": png_of(bytes(161 * 120), 120, 160, colour=3),
     "png of an index beyond its palette": png(
@@ -328,7 +331,7 @@ class ImageTests:
         data = LIKE_PILLOW[name]()
         cut = data[: int(len(data) * share)] if share > 0 else data[: int(share) - 2 * (name == "gif")]
         with self.open() as decoder:
-            strict = name.startswith(("jpeg", "png"))
+            strict = name.startswith(("jpeg", "png", "webp"))
             self.fails(decoder, cut, TruncatedError, *(() if strict else (CorruptError,)))
 
     @pytest.mark.parametrize("name", DAMAGED)

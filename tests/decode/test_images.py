@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-import tracemalloc
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -14,10 +13,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from images_contract import DAMAGED, JPEG, LIKE_PILLOW, PNG, SCENE, ImageTests
+from images_contract import DAMAGED, JPEG, LIKE_PILLOW, PNG, ImageTests
 from pictures import mended, saved, scene
 
-from gpupipe.decode import dali
+from gpupipe.decode import dali, image_file
 from gpupipe.decode.image_cpu import CpuImages, check_jpeg
 from gpupipe.decode.image_file import ImageFile, ImageInfo
 from gpupipe.decode.images import ImageDecoder, Images, Outcome, RoutedImages, Still, open_images
@@ -49,7 +48,7 @@ class TestCpu(ImageTests):
                 assert all(np.array_equal(a.rgb, b) for a, b in zip(outcomes, alone, strict=True))  # type: ignore[union-attr]
 
 
-class TestThroughDali(ImageTests):
+class TestRouted(ImageTests):
     """The contract for pictures that are routed: the first backend fails half of what it takes."""
 
     @staticmethod
@@ -191,19 +190,20 @@ def test_again() -> None:
 
 
 def test_sources_are_not_read_far_ahead() -> None:
-    asked = 0
+    """However long the one who iterates takes."""
+    bound = 1 + 4 * 3 * CpuImages.batch
+    too_far = threading.Event()
 
     def sources() -> Iterator[bytes]:
-        nonlocal asked
-        while True:
-            asked += 1
+        for asked in range(1, 1000):
+            if asked > bound:
+                too_far.set()
             yield PNG
 
-    for index, outcome in Images(sources(), CpuImages(), threads=3):
-        assert isinstance(outcome, Still)
-        assert asked <= index + 1 + 4 * 3 * CpuImages.batch
-        if index == 500:
-            break
+    iteration = iter(Images(sources(), CpuImages(), threads=3))
+    assert next(iteration)[0] == 0
+    assert not too_far.wait(0.3)
+    assert [index for index, _ in iteration] == list(range(1, 999))
 
 
 def test_abandoned() -> None:
@@ -232,17 +232,33 @@ def test_other_errors_end_it() -> None:
 
 
 def test_memory_is_bounded() -> None:
-    """Large pictures wait for each other: three fit of forty that are read ahead."""
-    data = saved(np.tile(SCENE, (8, 8, 1)), "PNG")
-    cost = 9 * 960 * 1280
-    tracemalloc.start()
-    try:
-        for _, outcome in Images([data] * 40, CpuImages(), threads=2, nbytes=3 * cost + (1 << 20)):
-            assert isinstance(outcome, Still)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < 4.5 * cost
+    """A picture waits while those before it take all the memory there is, and is decoded after that."""
+    second = threading.Event()
+
+    class Watched(CpuImages):
+        batch = 1
+        calls = 0
+
+        def decode_all(self, files: Sequence[ImageFile]) -> list[Outcome]:
+            Watched.calls += 1
+            if Watched.calls == 1:
+                assert not second.wait(0.3)
+            else:
+                second.set()
+            return super().decode_all(files)
+
+    outcomes = list(Images([PNG] * 6, Watched(), threads=2, nbytes=9 * 120 * 160 + 2 * len(PNG)))
+    assert all(isinstance(outcome, Still) for _, outcome in outcomes)
+    assert second.is_set()
+
+
+def test_libwebp_is_shown_no_large_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes memory for the canvas with the header."""
+    monkeypatch.setattr(image_file, "open_with_pillow", lambda *_: pytest.fail("was shown"))
+    webp = LIKE_PILLOW["webp lossless with alpha"]()
+    for data in (webp, LIKE_PILLOW["webp"](), LIKE_PILLOW["webp of two"]()):
+        with pytest.raises(InputError, match="120 x 160 pixels by its header"):
+            CpuImages(max_pixels=1000).load(data)
 
 
 # -- damage at random --------------------------------------------------------------------------------------------------
