@@ -19,7 +19,7 @@ from gpupipe.decode.bitstream import EngineStream, Unfit
 from gpupipe.decode.facts import colour_of
 from gpupipe.decode.ffmpeg import FFmpegDecoder
 from gpupipe.decode.ffmpeg_packets import beginning
-from gpupipe.decode.index import Bools, FrameIndex, PacketTable
+from gpupipe.decode.index import FrameIndex, PacketTable
 from gpupipe.decode.planner import Plan, Run, plan
 from gpupipe.decode.pool import DecoderPool
 from gpupipe.decode.session import Packet, Picture, Session, StreamKind
@@ -231,7 +231,7 @@ class NvdecDecoder(FFmpegDecoder):
         assert index.packet is not None
         assert self._kind is not None
         schedule = plan(table, index, wanted, self._seek)
-        runs = schedule.runs if self._kind.codec == "hevc" else _begun_cleanly(schedule, table)
+        runs = _begun_cleanly(schedule, table)
         for run in runs:
             self._mind(turn)
             if (table.corrupt | table.broken)[run.start : run.stop].any():
@@ -266,8 +266,7 @@ class NvdecDecoder(FFmpegDecoder):
         """Feed a run of packets to the card; lists of pictures that came out."""
         assert self._fed is not None
         stats, convert = self.stats, self._fed.packet
-        part = slice(run.start, run.stop)
-        unfed, cut = self._unfed(part, schedule, table), schedule.cut[part].tolist()
+        skippable, cut = schedule.of(run)
         entry = table.entry[run.start : run.stop].tolist()
         first = True
         for number, packet in self._packets().feed(run):
@@ -275,7 +274,7 @@ class NvdecDecoder(FFmpegDecoder):
             if not packet.size:
                 continue
             stats.packets += 1
-            if unfed[at]:
+            if skippable[at]:
                 stats.skipped += 1
                 continue
             if cut[at]:
@@ -292,19 +291,6 @@ class NvdecDecoder(FFmpegDecoder):
         pictures = use.drain()
         stats.decoded += len(pictures)
         yield pictures
-
-    def _unfed(self, part: slice, schedule: Plan, table: PacketTable) -> list[bool]:
-        """Packets of a run that the card never sees.
-
-        Beside what may be skipped, H.265's leading pictures of the entry that a run begins with: nothing else refers to
-        them, nor counts from them (8.3.1), and an engine that is fed them speaks of damage.
-        """
-        assert self._kind is not None
-        unfed: Bools = schedule.skippable[part]
-        if self._kind.codec == "hevc":
-            unfed = unfed | (table.leading[part] & ~schedule.closure[part])
-        left: list[bool] = unfed.tolist()
-        return left
 
     def _shown(self, picture: Picture, pts: int) -> Surface | DeviceSurface:
         """What is handed out of a picture."""

@@ -16,6 +16,7 @@ from typing import Any
 import av
 import numpy as np
 import numpy.typing as npt
+from av.codec.context import Flags
 
 from gpupipe.decode.session import Capability, Packet, Picture, Session, StreamKind, VideoEngine
 from gpupipe.errors import DecodeError, DeviceLostError, DeviceMemoryError
@@ -176,6 +177,7 @@ class FakeSession(Session):
         self.engine, self.kind, self.max_height, self.max_width = engine, kind, max_height, max_width
         self._codec: Any = None
         self._damaged = self._ended = self._closed = False
+        self._entries = 0  # of H.265, that were fed
         self._held: list[Picture] = []
         self._wrong: set[int | None] = set()
         self._using = threading.Lock()
@@ -195,7 +197,9 @@ class FakeSession(Session):
         self._codec.thread_count = 1
         # Strict: the order of output is kept where a stream does not say how many pictures are held back for it.
         self._codec.options = {"strict": "strict", **({"err_detect": "explode"} if self.kind.codec == "hevc" else {})}
+        self._codec.flags |= Flags.output_corrupt  # a card shows everything
         self._damaged = self._ended = False
+        self._entries = 0
         self._wrong.clear()
         self._forget()
 
@@ -232,8 +236,18 @@ class FakeSession(Session):
             return []
         if number in trouble.conceal:
             self._wrong.add(packet.pts)
-            self._damaged = True
+        if self.kind.codec == "hevc":
+            self._mind_leading(bytes(packet))
         return self._out(packet)
+
+    def _mind_leading(self, data: bytes) -> None:
+        """A card speaks of damage where it is fed pictures that need what came before its first one."""
+        for unit in data.split(b"\0\0\1")[1:]:
+            kind = unit[0] >> 1 & 63
+            if 16 <= kind <= 21:
+                self._entries += 1
+            elif kind in (8, 9) and self._entries < 2:
+                self._damaged = True
 
     def drain(self) -> Sequence[Picture]:
         """Take the rest."""
@@ -269,7 +283,7 @@ class FakeSession(Session):
             frames = []
         pictures: list[Picture] = []
         for frame in frames:
-            self._damaged |= frame.is_corrupt
+            self._damaged |= frame.is_corrupt or frame.pts in self._wrong  # told when it comes out, as a card does
             with engine.lock:
                 number = engine.shown
                 engine.shown += 1

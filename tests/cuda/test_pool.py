@@ -143,6 +143,28 @@ def test_as_many_at_a_time_as_engines_first_come_first_served(threads: Threads) 
     assert order[-1] == "waits 2"
 
 
+def test_nobody_overtakes(threads: Threads) -> None:
+    """An engine that comes free is that of whoever waits, also before that one wakes."""
+    engine = FakeEngine(engines=1)
+    pool = WaitingPool(engine)
+    order: list[str] = []
+
+    def work() -> None:
+        session = pool.take(H264, 96, 128)
+        order.append("waited")
+        pool.give(session)
+
+    held = threads.submit(pool.take, H264, 96, 128).result(PATIENCE)
+    waiting = threads.submit(work)
+    pool.waiting(1)
+    with pool._changed:  # nobody else moves until this thread waits
+        pool.give(held)
+        pool.take(H264, 96, 128)
+        order.append("came later")
+    waiting.result(PATIENCE)
+    assert order == ["waited", "came later"]
+
+
 def test_who_holds_one_does_not_wait_for_itself() -> None:
     engine = FakeEngine(engines=1)
     pool = DecoderPool(engine)
