@@ -99,6 +99,9 @@ class NvdecDecoder(FFmpegDecoder):
             if only:
                 self.close()
                 self._refuse(self.refusal)
+        except BaseException:
+            self.close()
+            raise
         self.backend = "nvdec" if self.refusal is None else "ffmpeg"
 
     def frames(

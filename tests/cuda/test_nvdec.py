@@ -524,7 +524,11 @@ def test_a_packet_that_only_the_card_finds_damaged(make: Make, tmp_path: Path) -
 
 @pytest.mark.parametrize("step", [1, 8])
 def test_packets_per_second(make: Make, step: int) -> None:
-    """Demux, index, plan, feed, complete: with an engine that decodes nothing, small packets, by CPU time."""
+    """Open, demux, index, plan, feed, complete: with an engine that decodes nothing, small packets, by CPU time.
+
+    Last answer, on a busy machine: 50,000 to 80,000 a second where all are fed and all pictures wanted, 115,000 where
+    every eighth is (45 % fed). A fifth of it is demuxing and scanning, a third conversion and feeding.
+    """
     params = "bframes=3:b-adapt=0:keyint=60"
     path = make(Clip(count=2000, size=(64, 64), options={"preset": "ultrafast", "x264-params": params}))
     pool = DecoderPool(NullEngine())
