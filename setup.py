@@ -7,6 +7,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_py import build_py
 
 PIXELS = ("resize", "kernels", "plane_simd")
+POINTS = ("keypoints_crop", "keypoints_points")
 SCANNERS = ("scanner", "nal", "h264_sets", "h264", "hevc_sets", "hevc", "av1", "vpx", "mpeg", "intra")
 
 DEVICE = ("frames.cu", "plane.h")  # compiled where a GPU is, at first use: gpupipe/cuda/kernel.py
@@ -24,14 +25,15 @@ class BuildPy(build_py):
 
 
 # No -march flag: one wheel runs on every machine of its kind; the kernels dispatch at run time.
-# No -ffast-math: there is no floating point in the pixel path, and there shall be none.
+# No -ffast-math: there is no floating point in the pixel path, and there shall be none. That of the keypoints follows
+# a definition to the bit: no multiplication is fused with an addition.
 native = Extension(
     "gpupipe._native",
-    sources=["csrc/_native.pyx", *(f"csrc/{name}.cpp" for name in (*PIXELS, *SCANNERS))],
+    sources=["csrc/_native.pyx", *(f"csrc/{name}.cpp" for name in (*PIXELS, *POINTS, *SCANNERS))],
     depends=sorted(map(str, Path("csrc").glob("*.h"))),
     include_dirs=["csrc"],
     language="c++",
-    extra_compile_args=["-std=c++17", "-O3", "-fvisibility=hidden", "-Wall"],
+    extra_compile_args=["-std=c++17", "-O3", "-fvisibility=hidden", "-ffp-contract=off", "-Wall"],
 )
 
 setup(cmdclass={"build_py": BuildPy}, ext_modules=cythonize([native], compiler_directives={"language_level": 3}))

@@ -100,6 +100,34 @@ cdef extern from "scanner.h" namespace "gpupipe" nogil:
     const char* read_bits "gpupipe::read_bits" (Bytes, boolean, const vector[int]&, vector[int64_t]&)
 
 
+cdef extern from "keypoints_crop.h" namespace "gpupipe" nogil:
+    cdef cppclass RgbImage:
+        const uint8_t* data
+        int64_t height, width
+
+    cdef cppclass Region:
+        float x, y, width, height, rotation
+
+    void c_crop_region "gpupipe::crop_region" (const RgbImage&, const Region&, int, bint, const float*, float*) except +
+
+
+cdef extern from "keypoints_points.h" namespace "gpupipe" nogil:
+    cdef cppclass Detections:
+        const float* boxes
+        const float* scores
+        const float* anchors
+        int64_t count, columns
+        float size, score_bound, confidence, overlap
+
+    cdef cppclass Heatmap:
+        const float* logits
+        int64_t height, width, points, kernel
+        float confidence
+
+    bint c_best_detection "gpupipe::best_detection" (const Detections&, float*) except +
+    void c_refine_points "gpupipe::refine_points" (const Heatmap&, float*) except +
+
+
 ARITHMETIC_VERSION = kArithmeticVersion
 COLOUR_SHIFT = kColourShift
 MID_BITS = kMidBits
@@ -334,3 +362,59 @@ cdef class PacketRows:
         return PyByteArray_FromStringAndSize(
             <const char*> self._values.data(), self._values.size() * sizeof(int64_t)
         )
+
+
+def crop_region(
+    const unsigned char[:, :, ::1] image, region, bint zeros, const float[::1] codes, float[:, :, ::1] out
+):
+    """Cut a region (x, y, width, height in pixels, radians) out of an image; csrc/keypoints_crop.h."""
+    cdef RgbImage view
+    cdef Region wanted
+    if image.shape[0] < 1 or image.shape[1] < 1 or image.shape[2] != 3:
+        raise ValueError(f"an image of {image.shape[0]} x {image.shape[1]} x {image.shape[2]}, expected h x w x 3")
+    if image.strides[0] != 3 * image.shape[1]:
+        raise ValueError("an image with gaps between its rows")
+    if not 0 < out.shape[0] == out.shape[1] <= 4096 or out.shape[2] != 3 or out.strides[0] != 12 * out.shape[1]:
+        raise ValueError(f"an output of {out.shape[0]} x {out.shape[1]} x {out.shape[2]}, expected s x s x 3")
+    if codes.shape[0] != 256:
+        raise ValueError(f"{codes.shape[0]} codes, expected 256")
+    view.data, view.height, view.width = &image[0, 0, 0], image.shape[0], image.shape[1]
+    wanted.x, wanted.y, wanted.width, wanted.height, wanted.rotation = region
+    cdef int size = <int> out.shape[0]
+    with nogil:
+        c_crop_region(view, wanted, size, zeros, &codes[0], &out[0, 0, 0])
+
+
+def best_detection(
+    const float[:, ::1] boxes, const float[::1] scores, const float[:, ::1] anchors, *,
+    float size, float score_bound, float confidence, float overlap, float[::1] out,
+):
+    """Write the best detection's keypoints, x and y each, or return False; csrc/keypoints_points.h."""
+    cdef Detections all
+    cdef boolean found = False
+    if boxes.shape[0] != scores.shape[0] or anchors.shape[0] != scores.shape[0] or anchors.shape[1] != 2:
+        raise ValueError(f"{boxes.shape[0]} boxes, {scores.shape[0]} scores, {anchors.shape[0]} anchors of x and y")
+    if out.shape[0] < 2 or out.shape[0] % 2 or boxes.shape[1] != out.shape[0] + 4:
+        raise ValueError(f"boxes of {boxes.shape[1]} numbers for {out.shape[0]} of keypoints, expected 4 more")
+    if scores.shape[0] == 0:
+        return False
+    all.boxes, all.scores, all.anchors = &boxes[0, 0], &scores[0], &anchors[0, 0]
+    all.count, all.columns = boxes.shape[0], boxes.shape[1]
+    all.size, all.score_bound, all.confidence, all.overlap = size, score_bound, confidence, overlap
+    with nogil:
+        found = c_best_detection(all, &out[0])
+    return found
+
+
+def refine_points(const float[:, :, ::1] heatmap, int kernel, float confidence, float[:, ::1] points):
+    """Move points (x, y, z each) to the mean of a heatmap around them, in place; csrc/keypoints_points.h."""
+    cdef Heatmap map
+    if points.shape[1] != 3 or points.shape[0] != heatmap.shape[2]:
+        raise ValueError(f"{points.shape[0]} points of {points.shape[1]} numbers, expected {heatmap.shape[2]} of 3")
+    if heatmap.shape[0] < 1 or heatmap.shape[1] < 1 or heatmap.shape[2] < 1 or kernel < 1:
+        raise ValueError("an empty heatmap")
+    map.logits = &heatmap[0, 0, 0]
+    map.height, map.width, map.points = heatmap.shape[0], heatmap.shape[1], heatmap.shape[2]
+    map.kernel, map.confidence = kernel, confidence
+    with nogil:
+        c_refine_points(map, &points[0, 0])

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpupipe.errors import InputError
-from gpupipe.ops.keypoints import graph, reference
+from gpupipe.ops.keypoints import graph, native, reference
 from gpupipe.ops.keypoints.geometry import (
     WHOLE,
     F,
@@ -54,6 +54,7 @@ class Steps:
 
 
 REFERENCE = Steps(reference.crop, reference.detect, reference.refine)
+NATIVE = Steps(native.crop, native.detect, native.refine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ class Holistic:
     tracking_confidence : float
         Presence that the pose's points must exceed.
     steps : Steps
-        The NumPy definition, or the native code that gives the same.
+        In native code, or :data:`REFERENCE`, which gives the same.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class Holistic:
         networks: Runner,
         detection_confidence: float = 0.5,
         tracking_confidence: float = 0.5,
-        steps: Steps = REFERENCE,
+        steps: Steps = NATIVE,
     ) -> None:
         self._networks = networks
         self._detection_confidence = detection_confidence
@@ -119,7 +120,7 @@ class Holistic:
 
     def find_into(self, image: Image, found: Keypoints) -> None:
         """As :meth:`find`, into arrays of the caller, all of which are written."""
-        _check(image)
+        image = _checked(image)
         found.points[:], found.visibility[:], found.valid[:] = 0, 0, False
         frame = Frame(F(image.shape[1]), F(image.shape[0]))
         pose = self._pose(image, frame)
@@ -215,8 +216,10 @@ def _pairs(points: Floats) -> list[Point]:
     return [(x, y) for x, y in points]
 
 
-def _check(image: Image) -> None:
+def _checked(image: Image) -> Image:
+    """The image, its rows one behind the other."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise InputError(
             f"an array of {image.dtype} {list(image.shape)}, expected uint8 [height, width, 3], RGB, not empty"
         )
+    return np.ascontiguousarray(image)
