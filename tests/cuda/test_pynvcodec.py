@@ -233,3 +233,15 @@ def test_the_double_has_the_librarys_names() -> None:
         assert all(hasattr(kind, name) for name in names)
     assert issubclass(real.PyNvVCException, Exception)
     assert issubclass(real.PyNvVCExceptionUnsupported, Exception)
+
+
+def test_the_double_has_cupys_names() -> None:
+    try:
+        import cupy as real  # type: ignore[import-not-found]
+    except (ImportError, RuntimeError, OSError) as error:
+        pytest.skip(f"CuPy does not load here: {error}")
+    double = cupy()
+    for name in vars(double.cuda):
+        assert hasattr(real.cuda, name), name
+    for name in vars(double.cuda.runtime):
+        assert hasattr(real.cuda.runtime, name), name
