@@ -93,7 +93,7 @@ FACE_CONFIDENCE = 0.5
 
 POSE_TARGET = pi / 2  # from the hips' middle to the top of the head: upwards
 POSE_GROW = Grow(1.25, 0.0)
-POSE_OUTPUTS = 39  # 33 points of the body, 2 that say where the body is, 4 unused
+POSE_AUXILIARY = 2  # after the body's points, two that say where it will be; four more are not used
 HEATMAP_KERNEL = 9
 HEATMAP_CONFIDENCE = 0.5
 

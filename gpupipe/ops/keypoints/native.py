@@ -1,4 +1,4 @@
-"""The three steps that walk over arrays, in native code; gpupipe/ops/keypoints/reference.py defines them, to the bit."""
+"""The three steps that walk over arrays, in native code: to the bit what gpupipe/ops/keypoints/reference.py defines."""
 
 from __future__ import annotations
 

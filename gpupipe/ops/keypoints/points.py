@@ -61,6 +61,12 @@ class Keypoints:
             np.zeros((POINTS, 3), np.float32), np.zeros(COUNTS["pose"], np.float32), np.zeros(len(PARTS), np.bool_)
         )
 
+    def clear(self) -> None:
+        """Nothing found."""
+        self.points[:] = 0
+        self.visibility[:] = 0
+        self.valid[:] = False
+
     def part(self, name: str) -> Floats | None:
         """One part's points, float32 [its count, 3]; None if it was not found."""
         return self.points[SLICES[name]] if self.valid[PARTS.index(name)] else None
