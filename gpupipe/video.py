@@ -382,7 +382,8 @@ def open_video(
     path : path
         A file on this machine; nothing else is ever opened.
     backend : str
-        ``"auto"`` chooses; ``"ffmpeg"``.
+        ``"auto"`` or ``"ffmpeg"``: on the CPU. ``"nvdec"``: on the first GPU that this process sees, opened once and
+        kept; the same bytes, resized on the CPU.
     stream : int, optional
         Index of the video stream in its container; default the one FFmpeg calls best.
     max_pixels : int
@@ -406,7 +407,8 @@ def open_video(
     TruncatedError, UnsupportedError, DecodeError
         The file cannot be read.
     UsageError
-        No such backend, or ``strict`` together with ``allow_partial``.
+        No such backend, or no GPU for it (the message says what is missing), or ``strict`` together with
+        ``allow_partial``.
 
     Examples
     --------

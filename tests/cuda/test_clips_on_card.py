@@ -291,9 +291,10 @@ def test_card_memory_does_not_grow_with_the_items(job, on_card):
         Trouble(conceal={5, 40, 41, 90}),
         Trouble(reorder=True),
         Trouble(twice={3, 30}),
+        Trouble(unmade=2),
         Trouble(begins=3),
     ],
-    ids=("refuse", "starve", "drop", "conceal", "reorder", "twice", "begins"),
+    ids=("refuse", "starve", "drop", "conceal", "reorder", "twice", "unmade", "begins"),
 )
 def test_whatever_the_engine_does_the_bytes_stay(job, on_cpu, on_card, trouble):
     words = job()

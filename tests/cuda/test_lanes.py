@@ -232,6 +232,27 @@ def test_a_consumer_that_stops_early_ends_the_lanes():
     assert list(run) == []
 
 
+def test_a_consumer_that_fails_ends_the_lanes_before_its_error_goes_on():
+    """As a worker whose writer finds the disk full: nobody closes the generator but the error that leaves the loop."""
+    begun, go, ended = threading.Event(), threading.Event(), []
+
+    def act(work):
+        if work.ordinal == 0:
+            begun.set()
+            assert go.wait(PATIENCE)
+            ended.append(work.ordinal)
+
+    def consume():
+        for _ in lanes_of(2, act).run(works(10**9)):
+            assert begun.wait(PATIENCE)
+            go.set()
+            raise OutputError(28, "full")
+
+    with pytest.raises(OutputError):
+        consume()
+    assert ended == [0]
+
+
 def test_a_consumer_that_stops_early_waits_for_no_stream():
     """The stream gives nothing any more: whoever waits in it has no item, and shall not hold the end."""
     feed: queue.SimpleQueue = queue.SimpleQueue()
