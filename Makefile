@@ -55,6 +55,7 @@ lint: .venv/.gpupipe-dev
 
 fuzz: .venv/.gpupipe-dev
 	GPUPIPE_FUZZ=$(TIMES) $(PY) -m pytest --timeout 3600 tests/test_fuzz.py tests/test_security.py
+	GPUPIPE_FUZZ=$(TIMES) $(PY) -m pytest --timeout 3600 tests/decode/test_images.py -k random
 
 chaos: .venv/.gpupipe-dev
 	GPUPIPE_CHAOS_STEPS=0.25 $(PY) -m pytest -s tests/chaos/test_steps.py

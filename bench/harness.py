@@ -25,7 +25,8 @@ SIZE = (160, 256)
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"), "1")
 
 _PACKAGES = (
-    "numpy", "av", "opencv-python-headless", "decord", "torchcodec", "torch", "spdl_io", "xxhash", "pyarrow"
+    "numpy", "av", "opencv-python-headless", "decord", "torchcodec", "torch", "spdl_io", "xxhash", "pyarrow", "pillow",
+    "simplejpeg",
 )  # fmt: skip
 _WORDS = re.compile(r"(epyc|xeon|ryzen|core|graviton|neoverse|apple m\d+)", re.IGNORECASE)
 

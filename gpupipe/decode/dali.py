@@ -67,12 +67,11 @@ class Tolerance:
     mean: float
 
 
-TOLERANCES = {"cpu": Tolerance(0, 0.0), "cuda": Tolerance(16, 1.0)}
-"""Between this backend and the CPU backend, by device.
+TOLERANCES: dict[str, Tolerance | None] = {"cpu": Tolerance(0, 0.0), "cuda": None}
+"""Between this backend's JPEG and the CPU backend's, by device; None where it was not measured.
 
 On the CPU both are libjpeg-turbo with its exact transform and smooth chroma: 0 measured on 974 photographs. nvJPEG has
-another inverse transform and rounds chroma otherwise; its figures are a bound that a wrong conversion, range or chroma
-placement would break, and are not yet measured on hardware. PNG is lossless: 0 everywhere.
+another inverse transform and rounds chroma otherwise: not yet measured on hardware. PNG is lossless: 0 everywhere.
 """
 
 
@@ -125,8 +124,8 @@ class DaliImages(ImageDecoder):
         self._pipeline: Any = None
 
     @property
-    def tolerance(self) -> Tolerance:
-        """How far a JPEG may be from the CPU backend's."""
+    def tolerance(self) -> Tolerance | None:
+        """How far a JPEG may be from the CPU backend's; None where that is not known."""
         return TOLERANCES["cpu" if self._device == "cpu" else "cuda"]
 
     def identity(self) -> str:

@@ -12,7 +12,7 @@ from images_contract import DAMAGED, JPEG, LIKE_PILLOW, PNG, SCENE, ImageTests
 from pictures import saved, scene
 
 from gpupipe.decode import dali
-from gpupipe.decode.dali import TOLERANCES, DaliImages, missing
+from gpupipe.decode.dali import DaliImages, missing
 from gpupipe.decode.image_cpu import CpuImages
 from gpupipe.decode.image_file import ImageFile, ImageInfo
 from gpupipe.decode.images import ImageDecoder, Images, RoutedImages, Still, open_images
@@ -172,11 +172,16 @@ def test_a_full_card_is_no_fault_of_a_picture(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.skipif(_no_card() is not None, reason=_no_card() or "")
 class TestDaliOnGpu(ImageTests):
-    """The contract through nvJPEG, within the named tolerance."""
+    """The contract through nvJPEG; a wrong conversion, range or place of chroma would be farther off than SAME_PICTURE.
+
+    That is no tolerance: how far nvJPEG's pictures are from libjpeg's is not yet measured on hardware.
+    """
+
+    SAME_PICTURE = 16
 
     @staticmethod
     def open(**more: int) -> ImageDecoder:
         return DaliImages("cuda:0", **more)
 
     def most(self, decoder: ImageDecoder, info: ImageInfo) -> int:
-        return TOLERANCES["cuda"].most if info.format == "jpeg" else 0
+        return self.SAME_PICTURE if info.format == "jpeg" else 0
