@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.gpu_parts import table
 from bench.harness import RESULTS, ROOT
 
 _TARGET = ROOT / "docs" / "benchmarks.md"
@@ -28,6 +29,11 @@ the docstring of the file in `bench/`. `pip install -e .[bench]` brings the peer
 Ratios are ours / theirs in CPU seconds, medians over interleaved rounds: below 1 we use less. A peer whose frames are
 not those asked for is marked *unlike* and is never the best peer.
 """
+_NO_GPU = """## On a GPU: `bench/gpu.py`
+
+The GPU path is not yet measured on hardware. `python -m bench.gpu` does it in less than 8 minutes on a machine that has
+a card; [gpu.md](gpu.md) says what is measured and what is to be reached.
+"""
 
 
 def main() -> int:
@@ -38,10 +44,12 @@ def main() -> int:
 def page(folders: Sequence[Path]) -> str:
     """The whole document."""
     parts = [_HEAD]
-    writers = {"decode": _decode, "transform": _transform, "clips": _clips}
+    writers = {"decode": _decode, "transform": _transform, "clips": _clips, "gpu": _gpu}
     found = [json.loads(path.read_text()) for folder in folders for path in sorted(folder.glob("*.json"))]
     for name, write in writers.items():
         parts += [write(result) for result in found if result["benchmark"] == name]
+    if not any(result["benchmark"] == "gpu" for result in found):
+        parts.append(_NO_GPU)
     return "\n".join(parts)
 
 
@@ -168,6 +176,16 @@ def _job_cells(tool: dict[str, Any]) -> list[str]:
     share, wall = (f" ({_number(tool[key])})" if key in tool else "" for key in ("ratio", "wall_ratio"))
     remarks = ", ".join(f"{tool[key]} {key}" for key in ("missing", "unlike") if tool.get(key))
     return [_number(tool["cpu"]) + share, _number(tool["wall"]) + wall, remarks]
+
+
+def _gpu(result: dict[str, Any]) -> str:
+    device = result["device"]
+    card = device.get("gpu", "no GPU")
+    cuda = f", driver for CUDA {device['driver_cuda']}" if "driver_cuda" in device else ""
+    text = [f"## On a GPU: `bench/gpu.py`, {card}\n", f"{card}{cuda}. {_place(result)}"]
+    rows = [[row.part, row.what, row.value, row.target, row.verdict] for row in table.rows(result)]
+    text.append(_table(["part", "", "found", "to reach", ""], rows))
+    return "\n".join(text)
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import av
 
 from bench.media import _SUFFIXES, _synth
 from gpupipe.machine import usable_cores
 from gpupipe.types import Size
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 _VPX = {"cpu-used": "8", "deadline": "realtime"}
 KINDS: dict[str, dict[str, Any]] = {
@@ -47,8 +51,7 @@ def kinds(folder: Path, names: list[str] | None = None) -> dict[str, Path | str]
         except (av.FFmpegError, ValueError) as error:
             return f"PyAV encodes none here: {error}"
 
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        return dict(zip(chosen, pool.map(one, chosen), strict=True))
+    return dict(zip(chosen, _at_once(one, chosen), strict=True))
 
 
 def h264(folder: Path, name: str, files: int, count: int, size: Size) -> list[Path]:
@@ -58,13 +61,18 @@ def h264(folder: Path, name: str, files: int, count: int, size: Size) -> list[Pa
         about = {"count": count, "size": size, "b_frames": 3, "gop": 50, "options": _LONG_SIDE, "first": 1000 * number}
         return _made(folder / f"{name}-{number}.mp4", **about)
 
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        return list(pool.map(one, range(files)))
+    return _at_once(one, range(files))
 
 
 def videos(folder: Path) -> list[Path]:
     """The video files of a folder, by name."""
     return sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES)
+
+
+def _at_once(make: Callable[[T], U], of: Iterable[T]) -> list[U]:
+    _synth()  # imported by one thread, before several want it
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        return list(pool.map(make, of))
 
 
 def _made(path: Path, **about: Any) -> Path:

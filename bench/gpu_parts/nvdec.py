@@ -14,20 +14,22 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 
 from bench.gpu_parts import library
 from bench.gpu_parts.board import Board
 from bench.gpu_parts.child import Tell
 from bench.harness import interleave, ratio
 from gpupipe.decode.bitstream import EngineStream
-from gpupipe.decode.index import FrameIndex
+from gpupipe.decode.index import FrameIndex, PacketTable
 from gpupipe.decode.nvdec import NvdecDecoder
-from gpupipe.decode.planner import Plan
+from gpupipe.decode.planner import Plan, Run
 from gpupipe.decode.pool import DecoderPool
 from gpupipe.decode.sampling import uniform
 from gpupipe.decode.session import Packet, Picture, StreamKind, VideoEngine
@@ -42,8 +44,8 @@ _LARGE = (1080, 1920)
 class Unskipping(NvdecDecoder):
     """Feeds every packet, as decoders do that know nothing of references."""
 
-    def _unfed(self, part: slice, schedule: Plan, table: Any) -> list[bool]:
-        return [False] * (part.stop - part.start)
+    def _execute_on(self, use: Any, run: Run, schedule: Plan, table: PacketTable) -> Iterator[list[Picture]]:
+        return super()._execute_on(use, run, replace(schedule, skippable=np.zeros_like(schedule.skippable)), table)
 
 
 def measure(board: Board, options: dict[str, Any], tell: Tell) -> None:
@@ -121,25 +123,27 @@ def ceiling(engine: VideoEngine, size: Size, packets: Sequence[Packet], threads:
     stop = threading.Event()
 
     def one(place: int) -> None:
-        session = engine.session(KIND, *size)
         try:
-            session.begin(*size)
-            _release(session.feed(packets[0]))  # makes the decoder
-            _release(session.drain())
-            ready.wait()
-            while not stop.is_set():
+            session = engine.session(KIND, *size)
+            try:
                 session.begin(*size)
-                for packet in packets:
-                    counts[place] += _release(session.feed(packet))
-                    if stop.is_set():
-                        break
-                else:
-                    counts[place] += _release(session.drain())
+                _release(session.feed(packets[0]))  # makes the decoder
+                _release(session.drain())
+                ready.wait()
+                while not stop.is_set():
+                    session.begin(*size)
+                    for packet in packets:
+                        counts[place] += _release(session.feed(packet))
+                        if stop.is_set():
+                            break
+                    else:
+                        counts[place] += _release(session.drain())
+            finally:
+                session.close()
         except BaseException:
+            stop.set()
             ready.abort()
             raise
-        finally:
-            session.close()
 
     with ThreadPoolExecutor(threads) as pool:
         futures = [pool.submit(one, place) for place in range(threads)]

@@ -22,7 +22,7 @@ import numpy as np
 from bench.gpu_parts.board import Board, Unavailable, wait
 from bench.gpu_parts.child import Tell
 from bench.harness import interleave, ratio
-from gpupipe.cuda.card import Card, DeviceBuffer
+from gpupipe.cuda.card import Card, DeviceBuffer, Event
 from gpupipe.sinks.files import write_at
 
 _BLOCK = 64 * 160 * 256 * 3
@@ -106,7 +106,7 @@ class _Path:
     def _ring(self, place: int, numbers: range) -> float:
         """Copy ahead in a thread of its own, and write; the seconds that the writing waited."""
         free: queue.SimpleQueue[int] = queue.SimpleQueue()
-        copied: queue.SimpleQueue[tuple[int, int, Any] | None] = queue.SimpleQueue()
+        copied: queue.SimpleQueue[tuple[int, int, Event] | BaseException] = queue.SimpleQueue()
         stream = self._streams[place]
         for slot in range(_RING):
             free.put(slot)
@@ -117,27 +117,23 @@ class _Path:
                     slot = free.get()
                     self._card.copy_out(self._source, 0, self._rings[place][slot], stream)
                     copied.put((number, slot, stream.record()))
-            finally:
-                copied.put(None)
+            except BaseException as error:  # raised by who writes
+                copied.put(error)
 
-        thread = threading.Thread(target=ahead)
+        thread = threading.Thread(target=ahead, daemon=True)
         thread.start()
         waited = 0.0
-        done = 0
-        while True:
+        for _ in numbers:
             began = time.perf_counter()
             found = copied.get()
-            if found is None:
-                break
+            if isinstance(found, BaseException):
+                raise found
             number, slot, event = found
             event.wait()
             waited += time.perf_counter() - began
             self._write(self._rings[place][slot], number)
             free.put(slot)
-            done += 1
         thread.join()
-        if done != len(numbers):
-            raise RuntimeError(f"{len(numbers) - done} of {len(numbers)} blocks were not copied")
         return waited
 
     def _copy(self, place: int, number: int) -> None:
