@@ -39,7 +39,7 @@ class Faults:
     most_nbytes : int or None
         Memory of the card for :meth:`HostCard.empty`.
     lost_at : int or None
-        Launch, from 0, at which the card is lost, for good.
+        Launches after which the card is lost, for good.
     refuse : callable of DeviceSurface, optional
         Raises for pictures that the kernel does not take.
     """
@@ -188,7 +188,7 @@ class HostCard(Card):
 
     def resize(self, pictures, stream):
         self.mind()
-        if self.faults.lost_at == self.launches:
+        if self.faults.lost_at is not None and self.launches >= self.faults.lost_at:
             self.lose()
             self.mind()
         most = self.faults.most_pictures

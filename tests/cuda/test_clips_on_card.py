@@ -94,13 +94,15 @@ def job(folder, tmp_path):
 class Made:
     """What an operator made of items, in this process: checksum or error by ordinal, and who decoded."""
 
-    def __init__(self, job: ClipsJob, folder: Path, device: Device | None = None, order=None, items=None, watch=None):
+    def __init__(
+        self, job: ClipsJob, folder: Path, device: Device | None = None, order=None, items=None, watch=None, slots=None
+    ):
         items = json.loads(job.source().read_text()) if items is None else items
         folder.mkdir(exist_ok=True)
         place = Place(folder, folder, folder, len(items), 8)
         sink, operator = job.sink(place), job.operator(place, device)
         self.depth = operator.depth
-        slots = HostSlots(job.rows(), self.depth + 1, None if device is None else device.card.pinned)
+        slots = HostSlots(job.rows(), slots or self.depth + 1, None if device is None else device.card.pinned)
         self.results: dict[int, object] = {}
         self.backends: dict[int, str] = {}
         self.frames: dict[int, np.ndarray] = {}
@@ -313,14 +315,17 @@ def test_few_decoders_and_many_lanes(job, on_cpu, on_card):
 def test_a_lost_device_ends_the_operator_and_nothing_wrong_is_handed_over(job, on_cpu, tmp_path, how):
     words = job([*NAMES, *NAMES], format="npy")
     expected = on_cpu(words).results
-    device = host_device(
-        Faults(lost_at=6 if how == "launch" else None),
-        FakeEngine(2, trouble=Trouble(lose=150 if how == "packet" else None)),
-    )
+    engine = FakeEngine(2)
+    device = host_device(engine=engine)
     done = {}
 
     def watch(completion):
         done[completion.work.ordinal] = completion.error
+        if how == "launch":
+            device.card.faults.lost_at = device.card.launches
+        else:
+            with engine.lock:
+                engine.lost = True
 
     with pytest.raises(DeviceLostError):
         Made(words, tmp_path / "lost", device, watch=watch)
@@ -337,31 +342,56 @@ def test_a_lost_device_ends_the_operator_and_nothing_wrong_is_handed_over(job, o
 # ---- overlap
 
 
-def test_decode_kernel_copy_and_write_run_beside_each_other(job, folder, tmp_path, on_cpu):
-    """The write of the first item that is ready is held until another's copy, the kernel of a third and the decoding of
-    a fourth have run: each of these needs the others not to wait for it."""
+def test_the_write_of_one_item_the_copy_of_another_and_the_kernel_of_a_third_run_at_the_same_time(
+    job, tmp_path, on_cpu
+):
+    """Each waits within until all three are there. Not more than a lane's items are in hand, and there are more items
+    than those: so a kernel always comes while a copy waits."""
     words = job(["a.mp4", "e.mp4", "j.mkv", "b.mp4"] * 4, format="npy")
-    engine = FakeEngine(2)
-    device = host_device(engine=engine)
-    copied, launched = threading.Semaphore(0), threading.Semaphore(0)
-    device.card.watch = lambda entry: (copied if entry[0] == "copy" else launched).release()
-    held = []
+    device = host_device(engine=FakeEngine(2))
+    meeting, lock, ran = threading.Barrier(3), threading.Lock(), Counter()
+
+    def seen(entry):
+        kind, _ = entry
+        with lock:
+            if kind == "kernel" and ran["copy"] < 2:
+                return
+            ran[kind] += 1
+            here = ran[kind] == (2 if kind == "copy" else 1)
+        if here:
+            meeting.wait(PATIENCE)
 
     def watch(completion):
-        if held:
-            return
-        while copied.acquire(blocking=False):  # what ran before this moment does not count
-            pass
-        while launched.acquire(blocking=False):
-            pass
-        fed = engine.fed
-        assert launched.acquire(timeout=PATIENCE)
-        assert copied.acquire(timeout=PATIENCE)
-        assert engine.fed > fed
-        held.append(completion.work.ordinal)
+        with lock:
+            ran["write"] += 1
+            here = ran["write"] == 1
+        if here:
+            meeting.wait(PATIENCE)
 
-    assert Made(words, tmp_path / "card", device, watch=watch).results == on_cpu(words).results
-    assert len(held) == 1
+    device.card.watch = seen
+    assert Made(words, tmp_path / "card", device, watch=watch, slots=16).results == on_cpu(words).results
+    assert not meeting.broken
+    device.close()
+
+
+def test_items_are_decoded_while_the_kernel_of_others_runs(job, tmp_path, on_cpu):
+    words = job(["a.mp4", "e.mp4", "j.mkv", "b.mp4"] * 4, format="npy")
+    decoded = threading.Semaphore(0)
+
+    class Heard(FakeEngine):
+        def taken(self, nbytes):
+            decoded.release()
+            return super().taken(nbytes)
+
+    device = host_device(engine=Heard(2))
+    beside = []
+
+    def kernel_that_takes_long():
+        beside.extend(decoded.acquire(timeout=PATIENCE) for _ in range(40))
+
+    device.stream.slip(kernel_that_takes_long)
+    assert Made(words, tmp_path / "card", device).results == on_cpu(words).results
+    assert beside == [True] * 40
     device.close()
 
 
