@@ -93,6 +93,7 @@ def bad(found: dict[str, Any]) -> bool:
         bool(parity.get("synthetic", {}).get("different"))
         or any(clip.get("planes_different") or clip.get("rows_different") or "error" in clip for clip in clips)
         or not job.get("same_bytes", True)
+        or any("failed" in way for way in job.get("ways", {}).values())
         or not all(case.get("tools", {}).get("gpupipe", {}).get("same_as_cpu", True) for case in cases)
     )
 

@@ -62,7 +62,7 @@ class Board(ABC):
 
     @abstractmethod
     def get(self, array: Any) -> np.ndarray:
-        """A copy of such an array on the host, behind all work of the stream."""
+        """A copy of such an array, or of another library's, on the host, behind all work of the stream."""
 
     @abstractmethod
     def copy(self, source: Any, to: Any) -> None:

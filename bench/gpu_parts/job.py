@@ -1,8 +1,8 @@
 """The whole clips job, `gpupipe clips` as a user runs it: on the GPU, on CPU cores, on both at once.
 
-16 frames of clips of 10 s, 640x360 H.264. Each way runs twice, over few clips and over many; the rate is that of the
-clips between, so that what a start costs does not count. NVML is read meanwhile: the share of the time in which any
-kernel ran is what preprocessing takes from whoever else uses the card.
+16 frames of clips of 10 s, 640x360 H.264. Each way runs over few clips, then over as many as there is time for; the rate
+is of those that were more, so that what a start costs does not count. NVML is read meanwhile: the share of the time in
+which any kernel ran is what preprocessing takes from whoever else uses the card.
 """
 
 from __future__ import annotations
@@ -11,28 +11,30 @@ import hashlib
 import json
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from bench.gpu_parts import library
 from bench.gpu_parts.board import Board
 from bench.gpu_parts.child import Tell
+from bench.gpu_parts.counters import Counters
 from bench.harness import ROOT
-from gpupipe.cuda.nvml import GpuSample, Sampler
 from gpupipe.machine import free_memory_bytes
+from gpupipe.types import Size
 
-WAYS = {"gpu": ["--backend", "nvdec"], "cpu": ["--backend", "ffmpeg"], "both": ["--backend", "auto"]}
+WAYS = {
+    "gpu": ["--backend", "nvdec", "--gpus", "1"],
+    "cpu": ["--backend", "ffmpeg"],
+    "both": ["--backend", "auto", "--gpus", "1"],
+}
 _FEW = 200
 _MOST = 4000
 _CLIP_BYTES = 16 * 160 * 256 * 3
-_SAMPLE_SECONDS = 0.2
 
 
 def measure(board: Board, options: dict[str, Any], tell: Tell) -> None:
@@ -41,35 +43,62 @@ def measure(board: Board, options: dict[str, Any], tell: Tell) -> None:
     ways: dict[str, list[str]] = options.get("ways") or WAYS
     if "ways" not in options:
         board.device().close()  # says what is missing, before minutes of work on CPU cores
-    clips = library.h264(
-        scratch,
-        "clip",
-        options.get("files", 12),
-        options.get("clip_frames", 250),
-        tuple(options.get("size", (360, 640))),
-    )
-    few = options.get("few", _FEW)
+    size: Size = tuple(options.get("size", (360, 640)))
+    clips = library.h264(scratch, "clip", options.get("files", 12), options.get("clip_frames", 250), size)
+    few, most = options.get("few", _FEW), options.get("most", _MOST)
     with tempfile.TemporaryDirectory(prefix="job-", dir=_roomy(scratch, few)) as folder:
-        bytes_of: dict[str, str] = {}
-        firsts = {}
+        firsts: dict[str, dict[str, Any]] = {}
+        digests = set()
         for name, words in ways.items():
-            firsts[name] = one(Path(folder), clips, few, words)
-            bytes_of[name] = firsts[name].pop("digest")
-        tell(len(set(bytes_of.values())) == 1, "same_bytes")
-        for place, (name, words) in enumerate(ways.items()):
-            first = firsts[name]
-            seconds = (until - time.monotonic()) / (len(ways) - place) / 2
-            room = shutil.disk_usage(folder).free // 3 // _CLIP_BYTES
-            many = int(min(options.get("most", _MOST), room, first["items_per_second"] * max(seconds, 0)))
-            if many < 2 * few:
-                tell({"unavailable": f"no time or room for more than {many} clips", "few": first}, "ways", name)
+            try:
+                firsts[name] = one(Path(folder), clips, few, words)
+            except JobFailed as error:
+                tell({"failed": str(error)}, "ways", name)
                 continue
-            found = one(Path(folder), clips, many, words)
-            found.pop("digest")
-            seconds = found["seconds"] - first["seconds"]
-            if seconds > 0:
-                found["clips_per_second"] = (many - few) / seconds
-            tell(found, "ways", name)
+            digests.add(firsts[name].pop("digest"))
+            tell(firsts[name], "ways", name)
+        if len(firsts) > 1:
+            tell(len(digests) == 1, "same_bytes")
+        for place, (name, first) in enumerate(firsts.items()):
+            end = time.monotonic() + (until - time.monotonic()) / (len(firsts) - place)
+            room = min(most, shutil.disk_usage(folder).free // 3 // _CLIP_BYTES)
+
+            def run(count: int, words: list[str] = ways[name]) -> dict[str, Any]:
+                return one(Path(folder), clips, count, words)
+
+            try:
+                tell(grown(run, first, room, lambda end=end: end - time.monotonic()), "ways", name)
+            except JobFailed as error:
+                tell({**first, "failed": str(error)}, "ways", name)
+
+
+def grown(
+    run: Callable[[int], dict[str, Any]], first: dict[str, Any], most: int, left: Callable[[], float]
+) -> dict[str, Any]:
+    """Run over more and more clips as long as there is time; ``clips_per_second`` is of those behind the first ones.
+
+    Parameters
+    ----------
+    run : callable of int
+        Runs over so many.
+    first : dict
+        Of the run over the fewest.
+    most : int
+    left : callable
+        Seconds.
+    """
+    last, rate = first, first["items_per_second"]
+    for _ in range(2):
+        spare = 0.8 * left() - last["seconds"]
+        count = int(min(most, 5 * last["items"], last["items"] + spare * rate))
+        if count < 2 * last["items"]:
+            break
+        found = run(count)
+        seconds = found["seconds"] - first["seconds"]
+        if seconds > 0:
+            rate = found["clips_per_second"] = (count - first["items"]) / seconds
+        last = found
+    return last
 
 
 def one(folder: Path, clips: list[Path], count: int, words: list[str]) -> dict[str, Any]:
@@ -94,7 +123,7 @@ def one(folder: Path, clips: list[Path], count: int, words: list[str]) -> dict[s
             )
         if ended.returncode:
             last = ended.stderr.strip().splitlines()[-1:] or ended.stdout.strip().splitlines()[-1:]
-            raise RuntimeError(f"gpupipe clips {' '.join(words)} ended with {ended.returncode}: {' '.join(last)[:300]}")
+            raise JobFailed(f"gpupipe clips {' '.join(words)} ended with {ended.returncode}: {' '.join(last)[:300]}")
         summary = json.loads(ended.stdout.splitlines()[-1])
         return {
             **{key: summary[key] for key in ("items", "seconds", "items_per_second", "workers", "cpu_seconds")},
@@ -104,6 +133,10 @@ def one(folder: Path, clips: list[Path], count: int, words: list[str]) -> dict[s
         }
     finally:
         shutil.rmtree(out, ignore_errors=True)
+
+
+class JobFailed(RuntimeError):
+    """A run that did not end as it should; its last words."""
 
 
 def shares(stages: Mapping[str, float]) -> dict[str, Any]:
@@ -126,41 +159,6 @@ def digest(out: Path) -> str:
             while piece := file.read(1 << 22):
                 found.update(piece)
     return found.hexdigest()
-
-
-class Counters:
-    """NVML's counters of the first card, read while the block runs; means of the samples in which it decoded."""
-
-    def __init__(self) -> None:
-        self._samples: list[GpuSample] = []
-        self._stop = threading.Event()
-        self._sampler = Sampler()
-        self._reason = self._sampler.reason
-        self._thread = threading.Thread(target=self._run, name="counters", daemon=True)
-
-    def __enter__(self) -> Counters:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._sampler.close()
-
-    def found(self) -> dict[str, Any]:
-        if self._reason is not None:
-            return {"counters": {"unavailable": self._reason}}
-        busy = [sample for sample in self._samples if sample.decoder_percent]
-        means = {
-            name: statistics.mean(values)
-            for name in ("sm_percent", "decoder_percent", "power_watts")
-            if (values := [value for sample in busy if (value := getattr(sample, name)) is not None])
-        }
-        return {"counters": {"samples": len(busy), **means}}
-
-    def _run(self) -> None:
-        while not self._stop.wait(_SAMPLE_SECONDS):
-            self._samples += self._sampler.sample()[:1]
 
 
 def _roomy(scratch: Path, few: int) -> Path:

@@ -2,8 +2,9 @@
 decoders bring.
 
 The ceiling is every packet of a long clip, demuxed and converted beforehand, fed to sessions in as many threads as
-there are engines, and in twice as many; the better one counts. The short clips are of the same kind and size. Nothing
-but decoding is measured here: pictures are given back as they come.
+there are engines, and in twice as many; the better one counts. Where NVML shows the engines less than busy meanwhile,
+feeding was the limit, not they. The short clips are of the same kind and size. Nothing but decoding is measured here:
+pictures are given back as they come.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import numpy as np
 from bench.gpu_parts import library
 from bench.gpu_parts.board import Board
 from bench.gpu_parts.child import Tell
+from bench.gpu_parts.counters import Counters
 from bench.harness import interleave, ratio
 from gpupipe.decode.bitstream import EngineStream
 from gpupipe.decode.index import FrameIndex, PacketTable
@@ -70,8 +72,12 @@ def measure(board: Board, options: dict[str, Any], tell: Tell) -> None:
         long = library.h264(folder, f"long-{name}", 1, frames, shown)[0]
         packets = fed(long)
         seconds = options.get("ceiling_seconds", 3.0)
-        ceilings[name] = max(ceiling(engine, shown, packets, threads, seconds) for threads in (engines, 2 * engines))
+        with Counters() as counters:
+            ceilings[name] = max(
+                ceiling(engine, shown, packets, threads, seconds) for threads in (engines, 2 * engines)
+            )
         tell(ceilings[name], "ceiling_frames_per_second", name)
+        tell(counters.found(), "ceiling_counters", name)
 
     lanes = 2 * engines + 2
     wanted = options.get("clips", 1000)

@@ -83,7 +83,7 @@ class Compared:
 
     def batch(self, board: Board, drawn: Sequence[Drawn], pixels: PixelFormat) -> None:
         """One launch."""
-        truths = [convert(each.truth(), pixels).reshape(-1).view(np.uint8) for each in drawn]
+        truths = [convert(each.truth, pixels).reshape(-1).view(np.uint8) for each in drawn]
         starts, end = [], _GUARD
         for truth in truths:
             starts.append(end)

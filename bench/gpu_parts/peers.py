@@ -139,10 +139,7 @@ def _cvcuda(board: Board, sources: Sequence[Any], size: Size, pixels: PixelForma
         last[:] = [small]
 
     def fetch() -> np.ndarray:
-        import torch
-
-        board.synchronise()
-        return _levels(torch.as_tensor(last[0].cuda(), device="cuda")[0].cpu().numpy(), pixels)
+        return _levels(board.get(last[0].cuda())[0], pixels)
 
     return Peer(run, fetch)
 

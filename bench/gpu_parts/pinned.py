@@ -26,7 +26,7 @@ from gpupipe.cuda.card import Card, DeviceBuffer, Event
 from gpupipe.sinks.files import write_at
 
 _BLOCK = 64 * 160 * 256 * 3
-_TOTAL = 3 << 30
+_TOTAL = 768 << 20
 _FILE = 1 << 30
 _RING = 3
 _WRITERS = 4
@@ -40,7 +40,7 @@ def measure(board: Board, options: dict[str, Any], tell: Tell) -> None:
     room = min(_FILE, system.f_bavail * system.f_frsize // 4) // nbytes
     if not room:
         raise Unavailable(f"{folder}: no room for {4 * nbytes} bytes; name another folder: --write DIR")
-    blocks = max(_RING * _WRITERS, options.get("total", _TOTAL) // nbytes // 4)
+    blocks = max(_RING * _WRITERS, options.get("total", _TOTAL) // nbytes)
     source = card.empty(nbytes)
     tell({"folder": str(folder), "block_bytes": nbytes}, "setting")
     with tempfile.TemporaryFile(dir=folder) as file:

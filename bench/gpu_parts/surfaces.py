@@ -42,6 +42,8 @@ class Drawn:
     offsets, strides : list of int
         Of the planes, bytes.
     resizer : Resizer
+    truth : ndarray
+        uint8 ``[H, W, 3]``: what the CPU makes of it.
     """
 
     format: SurfaceFormat
@@ -49,13 +51,7 @@ class Drawn:
     offsets: list[int]
     strides: list[int]
     resizer: Resizer
-
-    def truth(self) -> np.ndarray:
-        """The CPU's picture; raises as :meth:`Resizer.resize`."""
-        out = np.empty((*self.resizer.out_size(self.format), 3), np.uint8)
-        planes = [self.memory[offset:] for offset in self.offsets]
-        self.resizer.resize(Surface(self.format, planes, self.strides), out)
-        return out
+    truth: np.ndarray
 
     def describe(self) -> str:
         format, resizer = self.format, self.resizer
@@ -69,12 +65,10 @@ class Drawn:
 def draw(layout: str, random: np.random.Generator, large: bool = False) -> Drawn:
     """A surface of this layout, everything else at random; one that the CPU refuses is not drawn."""
     while True:
-        drawn = _draw(layout, random, large)
         try:
-            drawn.truth()
+            return _draw(layout, random, large)
         except GpupipeError:
             continue
-        return drawn
 
 
 def _draw(layout: str, random: np.random.Generator, large: bool) -> Drawn:
@@ -96,7 +90,10 @@ def _draw(layout: str, random: np.random.Generator, large: bool) -> Drawn:
         memory = (memory & 1) * np.uint8(255)  # black and white only: the largest sums
     crop = _crop(random, size) if random.integers(4) == 0 else None
     own = random.integers(8) == 0 and not large
-    return Drawn(format, memory, offsets, strides, Resizer(None if own else _size(random, 260), crop))
+    resizer = Resizer(None if own else _size(random, 260), crop)
+    truth = np.empty((*resizer.out_size(format), 3), np.uint8)
+    resizer.resize(Surface(format, [memory[offset:] for offset in offsets], strides), truth)
+    return Drawn(format, memory, offsets, strides, resizer, truth)
 
 
 def _size(random: np.random.Generator, most: int) -> Size:

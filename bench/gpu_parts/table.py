@@ -120,7 +120,9 @@ def _parity(told: dict[str, Any]) -> Iterator[Cells]:
 def _nvdec(told: dict[str, Any]) -> Iterator[Cells]:
     yield from _cells("engines", told.get("engines"), _count)
     for name, frames in told.get("ceiling_frames_per_second", {}).items():
-        yield from _cells(f"ceiling, H.264 {name}", frames, _frames)
+        busy = told.get("ceiling_counters", {}).get(name, {}).get("decoder_percent")
+        said = f", engines busy {busy:.0f}%" if busy is not None else ""
+        yield from _cells(f"ceiling, H.264 {name}{said}", frames, _frames)
     for name, way in told.get("clips", {}).items():
         yield from _cells(f"{way['clips']:.0f} clips of 10 s, {name}", way["clips_per_second"], _clips)
         yield from _cells(f"decoded, {name}", way["decoded_frames_per_second"], _frames)
@@ -136,8 +138,9 @@ def _job(told: dict[str, Any]) -> Iterator[Cells]:
     if "same_bytes" in told:
         yield from _cells("ways whose bytes differ", float(not told["same_bytes"]), _count, Target(most=0))
     for name, way in told.get("ways", {}).items():
-        if "unavailable" in way:
-            yield name, f"unavailable: {way['unavailable']}"
+        if "failed" in way:
+            yield name, f"failed: {way['failed']}"
+        if "items" not in way:
             continue
         rate = way.get("clips_per_second", way["items_per_second"])
         yield from _cells(f"{way['items']} clips, {name}", rate, _clips, Target(least=200) if name == "gpu" else None)
