@@ -1,8 +1,8 @@
 """The whole clips job, `gpupipe clips` as a user runs it: on the GPU, on CPU cores, on both at once.
 
-16 frames of clips of 10 s, 640x360 H.264. Each way runs over few clips, then over as many as there is time for; the rate
-is of those that were more, so that what a start costs does not count. NVML is read meanwhile: the share of the time in
-which any kernel ran is what preprocessing takes from whoever else uses the card.
+16 frames of clips of 10 s, 640x360 H.264. Each way runs over few clips, then over as many as there is time for; the
+rate is of those that were more, so that what a start costs does not count. NVML is read meanwhile: the share of the
+time in which any kernel ran is what preprocessing takes from whoever else uses the card.
 """
 
 from __future__ import annotations
