@@ -94,7 +94,7 @@ FACE_CONFIDENCE = 0.5
 POSE_TARGET = pi / 2  # from the hips' middle to the top of the head: upwards
 POSE_GROW = Grow(1.25, 0.0)
 POSE_AUXILIARY = 2  # after the body's points, two that say where it will be; four more are not used
-HEATMAP_KERNEL = 9
+HEATMAP_KERNEL = 9  # the graph's file says 7, but Python's Holistic loses that option and runs with the default
 HEATMAP_CONFIDENCE = 0.5
 
 WRISTS = {"left_hand": 15, "right_hand": 16}  # the pose's points; its pinky and index follow 2 and 4 places on

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gpupipe.ops.keypoints.graph import WRISTS
 from gpupipe.ops.keypoints.points import COUNTS, Keypoints
-from gpupipe.ops.keypoints.stages import Pixels, Stages, picture_of
+from gpupipe.ops.keypoints.stages import Pixels, Stages, guess_face, guess_hand, picture_of
 
 
 class Holistic:
@@ -51,11 +51,12 @@ class Holistic:
         found.put("pose", body[:, :3])
         found.visibility[:] = body[:, 3]
         for part in WRISTS:
-            roi = self._stages.find_hand(picture, body, part)
+            guess = guess_hand(picture.frame, body, part)
+            roi = None if guess is None else self._stages.find_hand(picture, guess)
             hand = None if roi is None else self._stages.read_hand(picture, roi)
             if hand is not None:
                 found.put(part, hand)
-        roi = self._stages.find_face(picture, body)
+        roi = self._stages.find_face(picture, guess_face(picture.frame, body))
         face = None if roi is None else self._stages.read_face(picture, roi)
         if face is not None:
             found.put("face", face)

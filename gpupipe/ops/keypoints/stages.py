@@ -131,25 +131,14 @@ class Stages:
         kept = slice(COUNTS["pose"] + graph.POSE_AUXILIARY)
         return np.column_stack([view.to_image(points[kept]), reference.sigmoid(raw[kept, 3])])
 
-    def find_hand(self, picture: Picture, pose: Floats, part: str) -> Roi | None:
-        """Region of ``"left_hand"`` or ``"right_hand"``, from the pose's points of that arm."""
-        wrist = graph.WRISTS[part]
-        if not pose[wrist, 3] > F(graph.WRIST_VISIBILITY):
-            return None
-        roi = self.guess_hand(picture, pose, part)
-        view = self._look("hand_recrop", picture, roi)
+    def find_hand(self, picture: Picture, guess: Roi) -> Roi | None:
+        """Region of a hand in the one that :func:`guess_hand` gave."""
+        view = self._look("hand_recrop", picture, guess)
         if view is None:
             return None
         raw = view.outputs[0].reshape(2, 2) / F(NETWORKS["hand_recrop"].crop.size)
         start, end = _pairs(view.to_image(raw))
         return grown(roi_between(start, end, picture.frame, graph.RECROP_TARGET), picture.frame, graph.RECROP_GROW)
-
-    def guess_hand(self, picture: Picture, pose: Floats, part: str) -> Roi:
-        """Region that the pose alone says a hand is in."""
-        first = graph.WRISTS[part]
-        wrist, pinky, index = _pairs(pose[[first, first + 2, first + 4], :2])
-        around = hand_roi(wrist, pinky, index, picture.frame, graph.HAND_TARGET)
-        return grown(around, picture.frame, graph.HAND_GROW)
 
     def read_hand(self, picture: Picture, roi: Roi) -> Floats | None:
         """A hand's points, float32 [21, 3]."""
@@ -163,9 +152,9 @@ class Stages:
         points[:, 2] /= F(graph.HAND_DEPTH)
         return view.to_image(points)
 
-    def find_face(self, picture: Picture, pose: Floats) -> Roi | None:
-        """Region of the face, from the pose's points of the head."""
-        view = self._look("face_detection", picture, self.guess_face(picture, pose))
+    def find_face(self, picture: Picture, guess: Roi) -> Roi | None:
+        """Region of the face in the one that :func:`guess_face` gave."""
+        view = self._look("face_detection", picture, guess)
         if view is None:
             return None
         boxes, scores = view.outputs
@@ -176,13 +165,6 @@ class Stages:
         first, second = _pairs(keypoints[list(graph.EYES)])
         turned = rotation_between(first, second, picture.frame, 0.0)
         return grown(roi_of_keypoints(keypoints, turned), picture.frame, graph.MESH_GROW)
-
-    def guess_face(self, picture: Picture, pose: Floats) -> Roi:
-        """Region that the pose alone says the face is in."""
-        head = pose[: graph.POSE_FACE, :2]
-        first, second = _pairs(head[list(graph.POSE_EYES)])
-        turned = rotation_between(first, second, picture.frame, 0.0)
-        return grown(roi_of_landmarks(head, turned), picture.frame, graph.FACE_GROW)
 
     def read_face(self, picture: Picture, roi: Roi) -> Floats | None:
         """The face's points, float32 [468, 3]."""
@@ -203,6 +185,23 @@ class Stages:
             return None
         self._steps.crop(picture.pixels, pixels, crop, self._networks.input(name))
         return _View(self._networks.run(name), roi, pixels, padding)
+
+
+def guess_hand(frame: Frame, pose: Floats, part: str) -> Roi | None:
+    """Where the pose [33+, 4] says that ``"left_hand"`` or ``"right_hand"`` is; None if its wrist is not to be seen."""
+    place = graph.WRISTS[part]
+    if not pose[place, 3] > F(graph.WRIST_VISIBILITY):
+        return None
+    wrist, pinky, index = _pairs(pose[[place, place + 2, place + 4], :2])
+    return grown(hand_roi(wrist, pinky, index, frame, graph.HAND_TARGET), frame, graph.HAND_GROW)
+
+
+def guess_face(frame: Frame, pose: Floats) -> Roi:
+    """Where the pose [33+, 4] says that the face is."""
+    head = pose[: graph.POSE_FACE, :2]
+    first, second = _pairs(head[list(graph.POSE_EYES)])
+    turned = rotation_between(first, second, frame, 0.0)
+    return grown(roi_of_landmarks(head, turned), frame, graph.FACE_GROW)
 
 
 def picture_of(image: Pixels) -> Picture:

@@ -1,0 +1,59 @@
+"""Images with people: those beside the checkout; where there are none, one that comes with MediaPipe's environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image
+
+SHARED = Path(__file__).parents[2].parent / "shared"
+STILLS = ("astronaut.png", "fake_human.png", "grace_hopper.jpg")
+FRAMES = (
+    ("asl_book_480p.mkv", 10),
+    ("asl_book_480p.mkv", 63),
+    ("sign_540x720_portrait.mp4", 21),
+    ("sign_540x720_portrait.mp4", 36),
+    ("hand_yuv444_portrait.mp4", 32),
+    ("squats_portrait_5fps_cbp.mp4", 23),
+    ("biker_720p_25fps.mp4", 87),
+    ("driving_720p_24fps.mp4", 45),
+    ("one_by_one_person_10fps_139s.mp4", 139),
+)
+SAMPLE = "lib/python3*/site-packages/matplotlib/mpl-data/sample_data/grace_hopper.jpg"
+
+
+def shared_people():
+    """Name to image, uint8 [H, W, 3]; empty where the checkout stands alone."""
+    people = {name: still(SHARED / "people" / name) for name in STILLS if (SHARED / "people" / name).exists()}
+    for name, number in FRAMES:
+        if (SHARED / "media" / name).exists():
+            people[f"{name} {number}"] = frame(SHARED / "media" / name, number)
+    return people
+
+
+def sample_people(environment):
+    """One picture of MediaPipe's environment in several cuts: few, but never none."""
+    (path,) = environment.glob(SAMPLE)
+    whole = still(path)
+    return {
+        "grace hopper": whole,
+        "mirrored": np.ascontiguousarray(whole[:, ::-1]),
+        "closer": whole[40:440, 90:430].copy(),
+        "half size": whole[::2, ::2].copy(),
+        "off the middle": np.pad(whole, ((0, 0), (300, 0), (0, 0))),
+    }
+
+
+def still(path):
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+def frame(path, number):
+    with av.open(str(path)) as file:
+        for place, picture in enumerate(file.decode(video=0)):
+            if place == number:
+                return picture.to_ndarray(format="rgb24")
+    raise AssertionError(f"{path} has no frame {number}")
