@@ -12,6 +12,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,11 +20,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests" / "cuda"), str(ROOT / "tests")]
 
+import emulation  # noqa: E402
 from fakes import FakeEngine, Trouble  # noqa: E402
 from host_card import Faults, HostCard, host_device, on_host  # noqa: E402
 
 from bench import gpu, harness, tables  # noqa: E402
-from bench.gpu_parts import job, kernel, library, nvdec, parent, parity, pinned, table  # noqa: E402
+from bench.gpu_parts import board, job, kernel, library, nvdec, parent, parity, pinned, table  # noqa: E402
 from bench.gpu_parts.board import Board, Unavailable, _Recorder, long_enough  # noqa: E402
 from bench.gpu_parts.parent import Part  # noqa: E402
 from bench.gpu_parts.surfaces import LAYOUTS, PIXELS, draw  # noqa: E402
@@ -324,6 +326,123 @@ def test_a_launch_is_kept_for_replay():
     assert launch.pictures["out"].tolist() == [out.ctypes.data]
     assert len(launch.tiles) and launch.threads
     assert keep
+
+
+# ---- the real board, over a stand-in for CuPy whose kernel runs on the CPU
+
+
+class NearArray(np.ndarray):
+    """An array of the card, as CuPy's."""
+
+    @property
+    def data(self):
+        return SimpleNamespace(ptr=self.ctypes.data, copy_from_device_async=self._copy, array=self)
+
+    def _copy(self, source, nbytes, stream):
+        stream.log.append("copy")
+        self.reshape(-1).view(np.uint8)[:nbytes] = source.array.reshape(-1).view(np.uint8)[:nbytes]
+
+
+class NearStream:
+    def __init__(self, non_blocking):
+        assert non_blocking
+        self.log, self.ptr = [], 77
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def synchronize(self):
+        self.log.append("synchronise")
+
+
+class NearEvent:
+    """Reached late: while a stream holds fewer copies than `patience`, the card is waiting for the host."""
+
+    patience = 20
+
+    def record(self, stream):
+        self.at, self.busy = len(stream.log), stream.log[-self.patience :].count("copy") == self.patience
+
+    @property
+    def done(self):
+        return not self.busy
+
+    def synchronize(self):
+        pass
+
+
+def near_cupy(emulation):
+    def kernel(grid, block, addresses):
+        emulation.run(int(addresses[0]), int(addresses[1]), grid[0], block[0])
+
+    def array(values):
+        return np.array(values, copy=True, order="C").view(NearArray)
+
+    properties = {"name": b"NVIDIA X", "totalGlobalMem": 5, "multiProcessorCount": 6, "major": 9, "minor": 0}
+    cuda = SimpleNamespace(
+        Device=lambda number: SimpleNamespace(use=lambda: None),
+        Stream=NearStream,
+        Event=NearEvent,
+        get_elapsed_time=lambda begin, end: 1000.0 * (end.at - begin.at) + 1,
+        nvrtc=SimpleNamespace(getVersion=lambda: (13, 1)),
+        runtime=SimpleNamespace(
+            getDeviceProperties=lambda number: properties,
+            driverGetVersion=lambda: 13000,
+            runtimeGetVersion=lambda: 12090,
+            deviceSynchronize=lambda: None,
+        ),
+    )
+    NearStream.null = SimpleNamespace(synchronize=lambda: None)
+    return SimpleNamespace(
+        cuda=cuda,
+        uint8=np.uint8,
+        zeros=lambda count, dtype: array(np.zeros(count, dtype)),
+        asarray=array,
+        asnumpy=lambda values: np.array(values),
+        RawModule=lambda code, options, backend: SimpleNamespace(get_function=lambda name: kernel),
+    )
+
+
+@pytest.fixture
+def near(monkeypatch, tmp_path):
+    if reason := emulation.missing():
+        pytest.skip(reason)
+    runtime = emulation.Emulation(emulation.compiled(tmp_path))
+    monkeypatch.setitem(sys.modules, "cupy", near_cupy(runtime))
+    monkeypatch.setattr("gpupipe.cuda.kernel.CupyRuntime", lambda number: runtime)
+    monkeypatch.setattr(board, "_DELAY_BYTES", 64)
+    return board.CupyBoard()
+
+
+def test_the_real_board_resizes_replays_and_hides_the_host(near, scratch):
+    found = measured(kernel, near, scratch, picture=[20, 32], batch=2, copy_bytes=4096)
+    for case in found["cases"].values():
+        assert case["tools"]["gpupipe"]["same_as_cpu"] is True
+    source, out = near.put(kernel.draw(20, 32, 0)), near.put(np.zeros(12 * 16 * 3, np.uint8))
+    at = near.pointer(source)
+    surface = DeviceSurface(SurfaceFormat(20, 32, "nv12"), [at, at + 20 * 32], [32, 32])
+    pictures = [(surface, Resizer((12, 16)), near.target(out))]
+    near.resize(pictures, PixelFormat())
+    truth = near.get(out)
+    assert truth.any()
+    replay = near.replay(pictures, PixelFormat())
+    out[:] = 0
+    replay()
+    assert np.array_equal(near.get(out), truth)
+    copies = [near.put(np.zeros(8, np.uint8)) for _ in range(2)]
+    assert near.seconds(lambda: [near.copy(*copies) for _ in range(3)]) == pytest.approx(3.001)
+    assert near._delays >= NearEvent.patience
+    assert near.facts()["runtime_cuda"] == "12.9"
+    assert near.name == "NVIDIA X"
+
+
+def test_the_real_board_finds_no_difference(near, scratch, monkeypatch):
+    monkeypatch.setattr(near, "device", Blind().device)
+    found = measured(parity, near, scratch)["synthetic"]
+    assert (found["surfaces"], found["different"]) == (6, 0)
 
 
 # ---- parity

@@ -94,6 +94,7 @@ class _Case:
         ours = board.get(self._out)[0].copy()
         right = np.array_equal(ours, convert(self._truth, pixels).reshape(-1).view(np.uint8))
         tools: dict[str, dict[str, Any]] = {"gpupipe": {"same_as_cpu": right}, "resize": {}}
+        tell(tools["gpupipe"], "tools", "gpupipe")
         peers: dict[str, Peer] = {}
         for name, make in makers(board, self._sources, self._picture, self._size, pixels).items():
             try:

@@ -81,16 +81,16 @@ def _kernel(told: dict[str, Any]) -> Iterator[Cells]:
             if "unavailable" in tool:
                 yield f"{case}: {name}", f"unavailable: {tool['unavailable']}"
                 continue
+            own = name == "gpupipe"
+            if own:
+                wrong = float(not tool["same_as_cpu"])
+                yield from _cells(f"{case}: pictures unlike the CPU's", wrong, _count, Target(most=0))
             if "us_a_picture" not in tool:
                 continue
-            own = name == "gpupipe"
             said = f" {tool['unlike']}" if "unlike" in tool else ""
             yield f"{case}: {name}{said}", f"{tool['us_a_picture']:.2f} us a picture"
             if own:
                 yield from _cells(f"{case}: {name}, of the copy", tool["share_of_copy"], _percent, Target(least=0.7))
-                yield from _cells(
-                    f"{case}: pictures unlike the CPU's", float(not tool["same_as_cpu"]), _count, Target(most=0)
-                )
         for name, least in (("torch", 15.0), ("cvcuda", 4.0), ("dali", 4.0)):
             yield from _cells(
                 f"{case}: as fast as {name}", about.get("times_as_fast_as", {}).get(name), _times, Target(least=least)
