@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from gpupipe.closing import Closing
 from gpupipe.errors import StoppedError
 from gpupipe.member import Member, death
 from gpupipe.posts import Post
@@ -30,7 +30,7 @@ class Lost:
     message: str
 
 
-class Hand:
+class Hand(Closing):
     """Asks a process of the program `module`; the next question after a death starts another one.
 
     Parameters
@@ -122,11 +122,3 @@ class Hand:
             self._member.reap()
             self._member.pulse.close()
             self._member = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -75,7 +75,7 @@ class Lanes:
         StoppedError
             The card has not memory for the rows of a single item.
         """
-        pool, batcher = DecoderPool(device.engine), Batcher(device.card, device.stream)
+        pool, batcher = DecoderPool(device.engine), Batcher(device.card, device.stream, device.tell)
         nbytes = count * size[0] * size[1] * 3
         wanted = min(2 * _engines(device.engine) + 2, MAX_LANES, SEATS, max(1, _ROWS_NBYTES // nbytes))
         rows: list[DeviceRows] = []

@@ -107,8 +107,8 @@ class Event:
     at : float
         Unix time.
     kind : str
-        ``"death"``, ``"hang"``, ``"memory"``, ``"recycle"``, ``"stop"``, ``"redo"``, ``"notice"``, ``"device"`` (a GPU
-        is not used any more), ``"audit"`` (an item that two backends made otherwise).
+        ``"death"``, ``"hang"``, ``"memory"``, ``"recycle"``, ``"stop"``, ``"redo"``, ``"notice"``, ``"device"`` (of a
+        GPU: memory ran short, or it is not used any more), ``"audit"`` (an item that two backends made otherwise).
     worker, ordinal : int
         Whom and which item it concerns; -1 for none.
     text : str

@@ -17,9 +17,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
+from gpupipe.closing import Closing
 from gpupipe.errors import LockedError, UsageError
 from gpupipe.sinks.files import output_errors, publish, remove_tree
 
@@ -30,7 +30,7 @@ MAX_SHARDS = 1 << 20  # run shards: more are a mistake
 MAX_EPOCH = 1 << 30
 
 
-class Ownership:
+class Ownership(Closing):
     """The right to write one run shard of an output, held from construction to :meth:`close`.
 
     Parameters
@@ -144,14 +144,6 @@ class Ownership:
         for lock in self._locks:
             lock.close()
         self._locks = []
-
-    def __enter__(self) -> Ownership:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 @contextmanager

@@ -8,12 +8,15 @@ from time import monotonic, perf_counter
 
 from gpupipe.pulse import Pulse
 
+START = "start"
+WAITS = ("wait", "wait to write", "wait for card")
+"""Stages in which nothing is done: there is no lease, storage is behind, or the GPU is."""
+
 
 class Stages:
     """Busy seconds by stage. Entering a stage inside another pauses the outer one.
 
-    One thread at a time, but :meth:`take`, which any may call. The waiting stages are ``wait`` (no lease to work on)
-    and those an operator adds.
+    One thread at a time, but :meth:`take`, which any may call.
 
     Parameters
     ----------

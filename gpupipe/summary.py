@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from gpupipe.stages import START, WAITS
+
 EXIT_DONE, EXIT_DIFFERENT, EXIT_USAGE, EXIT_FAILED_ITEMS, EXIT_STOPPED, EXIT_INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 
@@ -81,5 +83,5 @@ class Summary:
 
 def bottleneck(stages: dict[str, float]) -> str | None:
     """The busiest stage; waiting for a lease is none."""
-    busy = {name: seconds for name, seconds in stages.items() if name not in ("wait", "wait to write", "start")}
+    busy = {name: seconds for name, seconds in stages.items() if name not in (*WAITS, START)}
     return max(busy, key=lambda name: busy[name]) if busy else None

@@ -227,6 +227,9 @@ class Supervisor:
                 member.starved = message["starved"]
             elif "lost" in message:
                 member.lost = message["lost"]
+            elif "note" in message:
+                self._note("device", message["note"], member.number)
+                self._reporter.notice(message["note"])
             elif "audit" in message:
                 self._audited(member, message["audit"], message["difference"])
             elif "recycle" in message:

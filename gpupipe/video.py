@@ -7,13 +7,13 @@ import operator
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self, overload
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from gpupipe import decode
+from gpupipe.closing import Closing
 from gpupipe.decode.base import Decoder, IndexMismatch
 from gpupipe.decode.index import Bools, FrameIndex, Int64s
 from gpupipe.decode.sampling import at_rate, at_seconds, uniform
@@ -103,7 +103,7 @@ class FrameBatch(_Pixels):
         return f"FrameBatch(index={numbers}{held}, data={_shape(self.data)})"
 
 
-class Video:
+class Video(Closing):
     """A video file, opened; what :func:`open_video` returns.
 
     ``len(video)`` is the number of pictures that the stream shows, whatever the container claims. ``video[i]`` is a
@@ -295,14 +295,6 @@ class Video:
         self._closed = True
         self._turn += 1
         self._decoder.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         facts = [self.info.codec, f"{self.height}x{self.width}"]

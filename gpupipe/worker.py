@@ -17,14 +17,16 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import astuple, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gpupipe import fingerprint as fingerprints
 from gpupipe.again import Again, Audit
-from gpupipe.cuda.device import open_device
+from gpupipe.cuda.device import Device, open_device
 from gpupipe.errors import DeviceLostError, OutputError, StoppedError, UsageError
 from gpupipe.job import ItemMemoryError, Job, Work, restore
 from gpupipe.machine import usage
@@ -81,10 +83,10 @@ class Worker:
             self._job: Job = restore(setup.job, setup.options, setup.inputs)
             place = setup.place(bookkeeping)
             self._sink = self._job.sink(place)
-            self._device = None if setup.device is None else open_device(*setup.device)
+            self._device = None if setup.device is None else self._opened(*setup.device)
             self._operator = self._job.operator(place, self._device)
             pinned = None if self._device is None else self._device.card.pinned
-            self._slots = HostSlots(self._job.rows(), self._operator.depth + _WRITING, pinned)
+            self._slots = self._room(self._operator.depth + _WRITING, pinned)
             self._audit = self._auditor(place) if setup.audit and self._device is not None else None
             self._writer = Writer(self._job, self._sink, self._slots, wire, self._audit)
         self._seats = [Stages(pulse, seat) for seat in range(self._operator.depth)]
@@ -111,6 +113,18 @@ class Worker:
         self._operator.close()
         if self._device is not None:
             self._device.close()
+
+    def _opened(self, opener: str, number: int) -> Device:
+        return replace(open_device(opener, number), tell=lambda text: self._wire.send({"note": text}))
+
+    def _room(self, count: int, pinned: Callable[[int], np.ndarray] | None) -> HostSlots:
+        try:
+            return HostSlots(self._job.rows(), count, pinned)
+        except MemoryError as error:
+            raise StoppedError(
+                f"no memory for {count} items of a worker: {error}. Use fewer workers, or ask for fewer or smaller "
+                "frames"
+            ) from error
 
     def _auditor(self, place: Place) -> Audit:
         """Makes items again with FFmpeg."""

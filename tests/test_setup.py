@@ -21,7 +21,7 @@ PACKAGE = ROOT / "gpupipe"
 
 # The house, from the ground up: a module imports from its own floor and from those below, never from above.
 FLOORS = (
-    ("types", "errors", "machine"),
+    ("types", "errors", "machine", "closing"),
     ("_native", "layouts", "pulse", "wire"),
     ("memory", "stages"),
     ("decode", "transform"),

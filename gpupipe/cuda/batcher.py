@@ -7,7 +7,6 @@ either; what is behind a launch is known by its event.
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -70,10 +69,10 @@ class Batcher:
     card : Card
     stream : Stream
         For the launches; the engine's pictures are ready for work enqueued here.
+    tell : callable of str
+        Told of what a person should know.
     batch : int
         Most pictures a launch. Where the card has not enough memory for so many it is halved, for good.
-    tell : callable of str, optional
-        Told of that; default standard error, a worker's log.
 
     Attributes
     ----------
@@ -81,11 +80,9 @@ class Batcher:
         Most pictures a launch, by now.
     """
 
-    def __init__(
-        self, card: Card, stream: Stream, batch: int = BATCH, tell: Callable[[str], None] | None = None
-    ) -> None:
+    def __init__(self, card: Card, stream: Stream, tell: Callable[[str], object], batch: int = BATCH) -> None:
         self.batch = batch
-        self._card, self._stream, self._tell = card, stream, tell or _log
+        self._card, self._stream, self._tell = card, stream, tell
         self._lock = threading.Lock()
         self._due = threading.Condition(self._lock)  # for the launcher: there is something to launch
         self._landing = threading.Condition(self._lock)  # for the other thread: there is something to wait for
@@ -289,7 +286,3 @@ def _release(entry: Entry) -> None:
     picture = entry.surface.owner
     assert isinstance(picture, Picture)
     picture.release()
-
-
-def _log(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import importlib
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gpupipe.cuda.card import Card, Stream
@@ -13,6 +15,10 @@ from gpupipe.errors import UsageError
 
 OPENER = "gpupipe.cuda.cupy_card:open"
 """Opens a real card."""
+
+
+def _log(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True)
@@ -26,11 +32,14 @@ class Device:
         Its pictures lie in the card's memory.
     stream : Stream
         Of the card. The engine's pictures are ready for work that is enqueued here.
+    tell : callable of str
+        Told what a person should know of the card; default standard error.
     """
 
     card: Card
     engine: VideoEngine
     stream: Stream
+    tell: Callable[[str], object] = _log
 
     def close(self) -> None:
         """Give the card back."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, TypeVar
 
+from gpupipe.closing import Closing
 from gpupipe.errors import GpupipeError
 
 PACKAGE = "nvidia-ml-py"
@@ -81,7 +81,7 @@ class GpuSample:
     lost: str | None = None
 
 
-class Nvml:
+class Nvml(Closing):
     """The driver's management library, opened; one thread at a time.
 
     Attributes
@@ -129,14 +129,6 @@ class Nvml:
             raise NvmlError(_why_not(error)) from error
         self.cuda = (number // 1000, number % 1000 // 10)
         self.devices, self.slices, self.lost = tuple(cards), tuple(slices), tuple(lost)
-
-    def __enter__(self) -> Nvml:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Give the library back."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
+from gpupipe.closing import Closing
 from gpupipe.decode.index import FrameIndex
 from gpupipe.errors import CorruptError, DecodeError, UsageError
 from gpupipe.types import StreamInfo, Surface
@@ -49,7 +48,7 @@ class Stats:
     decoded: int = 0
 
 
-class Decoder(ABC):
+class Decoder(Closing):
     """One video stream of one file. Not for several threads at a time.
 
     Attributes
@@ -199,14 +198,6 @@ class Decoder(ABC):
 
     def __len__(self) -> int:
         return len(self.index)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def checked(indices: Indices, total: int, where: str) -> list[int]:

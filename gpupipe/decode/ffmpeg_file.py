@@ -20,6 +20,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from gpupipe.closing import Closing
 from gpupipe.decode.extent import shortfall
 from gpupipe.decode.facts import colour_of, orientation, siting_of, stream_block, transfer_name
 from gpupipe.errors import DecodeError, InputError, MissingInputError, NoVideoError, TruncatedError, UnsupportedError
@@ -39,7 +40,7 @@ _log_lock = threading.Lock()
 logging.getLogger("libav").addHandler(logging.NullHandler())  # what FFmpeg says never goes to stderr
 
 
-class MediaFile:
+class MediaFile(Closing):
     """A file, its chosen video stream, and a codec.
 
     Parameters
@@ -136,12 +137,6 @@ class MediaFile:
         if not self._closed:
             self._closed = True
             self.container.close()
-
-    def __enter__(self) -> MediaFile:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     @property
     def closed(self) -> bool:

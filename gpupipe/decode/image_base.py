@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
+from gpupipe.closing import Closing
 from gpupipe.decode.base import MAX_PIXELS
 from gpupipe.decode.image_file import ImageFile, ImageInfo, read_image
 from gpupipe.errors import InputError
@@ -62,7 +61,7 @@ class Still:
 Outcome = Still | InputError
 
 
-class ImageDecoder(ABC):
+class ImageDecoder(Closing):
     """Still pictures, whole, in 8 bits. Several threads may share one.
 
     What comes out is what training scripts get from Pillow's ``convert("RGB")`` and, but for the order of channels,
@@ -159,13 +158,5 @@ class ImageDecoder(ABC):
             return outcome
         raise outcome
 
-    def close(self) -> None:  # noqa: B027 - most hold nothing
+    def close(self) -> None:
         """Give back what it holds; may be called again."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

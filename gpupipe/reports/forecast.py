@@ -8,6 +8,7 @@ from collections.abc import Callable
 from gpupipe.estimate import Range, size_text
 from gpupipe.forecast import Forecast, Items
 from gpupipe.reports.live import duration, reasons_line, shares_line
+from gpupipe.stages import START, WAITS
 from gpupipe.trial import Reason, Survey
 
 _WIDTH = 80
@@ -68,7 +69,7 @@ def _trial(found: Forecast) -> list[str]:
     # What the headers already said need not be said again.
     others = {name: reason for name, reason in trial.reasons.items() if name not in found.survey.reasons}
     lines = [text, *_reasons(others)]
-    busy = {name: seconds for name, seconds in trial.stages.items() if name not in ("start", "wait", "wait to write")}
+    busy = {name: seconds for name, seconds in trial.stages.items() if name not in (START, *WAITS)}
     return [*lines, f"time of an item: {shares_line(busy)}"] if busy else lines
 
 

@@ -62,7 +62,7 @@ class Rig:
     def __init__(self, card, batch=64, count=100):
         self.card, self.told = card, []
         self.stream = card.stream()
-        self.batcher = Batcher(card, self.stream, batch, self.told.append)
+        self.batcher = Batcher(card, self.stream, self.told.append, batch)
         self.count = count
 
     def rows(self):

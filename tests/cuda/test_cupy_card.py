@@ -184,7 +184,7 @@ def cuda(monkeypatch):
 
 def test_rows_come_out_right_and_in_order(cuda):
     card = cupy_card.CupyCard(0)
-    batcher = Batcher(card, card.stream())
+    batcher = Batcher(card, card.stream(), print)
     rows = DeviceRows(card, batcher, 20, SIZE)
     for _ in range(3):
         pictures, out = [Drawn() for _ in range(20)], rows.pinned()
@@ -330,7 +330,7 @@ def card():
 def test_rows_come_out_of_a_real_card(card):
     import cupy
 
-    batcher = Batcher(card, card.stream())
+    batcher = Batcher(card, card.stream(), print)
     size = (160, 256)
     resizer, rows = Resizer(size), DeviceRows(card, batcher, 16, size)
     out = rows.pinned()

@@ -87,7 +87,7 @@ class VanishingClips(_Opening):
 
 @dataclass(frozen=True)
 class CardToy(ToyJob):
-    """Worked on a device, four items at a time; "fragile" loses the card called GPU-b."""
+    """Worked on a device, four items at a time; "fragile" loses the card called GPU-b, "tight" is told of."""
 
     backend: str = "nvdec"
     audit_says: str = ""
@@ -101,7 +101,7 @@ class CardToy(ToyJob):
     def operator(self, place, device):
         if device is None:
             return ItemLoop(self._process, lambda: None)
-        return Lanes([_OnCard(self)] * 4)
+        return Lanes([_OnCard(self, device)] * 4)
 
     def _process(self, work):
         completion = super()._process(work)
@@ -113,10 +113,12 @@ class CardToy(ToyJob):
 class _OnCard:
     """What a lane of the device does with an item."""
 
-    def __init__(self, job):
-        self._job = job
+    def __init__(self, job, device):
+        self._job, self._device = job, device
 
     def __call__(self, work):
+        if work.item == "tight":
+            self._device.tell("cuda:0: at most 32 pictures a launch")
         if work.item == "fragile" and os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-b":
             raise DeviceLostError("cuda:1 fell off the bus")
         work.backend = "nvdec"

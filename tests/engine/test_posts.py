@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
@@ -148,6 +149,17 @@ def test_the_items_of_a_lost_card_go_to_the_others(cards, toys, tmp_path):
     (event,) = [event for event in ledgers.ledgers[0].events() if event.kind == "device"]
     ledgers.close()
     assert event.text == "cuda:1 is not used any more: cuda:1 fell off the bus"
+
+
+def test_what_a_card_has_to_say_is_kept(cards, toys, tmp_path):
+    from others import CardToy
+
+    cards("GPU-a")
+    reporter = Quietly()
+    launch.run(toys(["ok", "tight", "ok"], CardToy), Run(tmp_path / "out"), reporter)
+    assert reporter.notices == ["cuda:0: at most 32 pictures a launch"]
+    with closing(Ledgers(tmp_path / "out" / ".gpupipe", 0)) as ledgers:
+        assert [(event.kind, event.text) for event in ledgers.ledgers[0].events()] == [("device", *reporter.notices)]
 
 
 def test_a_card_that_does_not_open_is_left_alone(cards, toys, tmp_path):

@@ -25,6 +25,7 @@ from gpupipe.reports.html.axis import Axis
 from gpupipe.reports.html.record import Failures, Record, Rows, Shard, read, states
 from gpupipe.sinks.base import Place
 from gpupipe.sinks.files import publish
+from gpupipe.stages import START, WAITS
 
 NAME = "report.html"
 PICTURES = 24
@@ -294,7 +295,7 @@ def _kinds(stages: dict[str, float]) -> dict[str, str]:
 
 
 def _waiting(stage: str) -> str | None:
-    return "wait" if stage in resources.WAITS else "start" if stage == resources.START else None
+    return "wait" if stage in WAITS else "start" if stage == START else None
 
 
 def _parts(stages: dict[str, float], kinds: dict[str, str]) -> list[Part]:

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from gpupipe.outcome import RunRecord
 from gpupipe.reports.html import text
 from gpupipe.reports.html.axis import joined
+from gpupipe.stages import START, WAITS
 
 _BOUND = 0.75  # of a ceiling; from there on it holds the run back
-WAITS = ("wait", "wait to write")
-START = "start"
 _GPU_NOTE = "Means of the driver’s counters, a sample a second; other programs on the card are in them."
 
 
@@ -168,6 +167,7 @@ def verdict(runs: Sequence[RunRecord]) -> str:
     meaning = {
         "wait": "waiting for work: there were too few items for so many workers, or the end of the run was uneven",
         "wait to write": "waiting until the item before was written: storage is slower than the workers",
+        "wait for card": "waiting for the GPU: its video decoders or its copies are the ceiling",
         "start": "starting: the run was short",
     }[name]
     begun = f"The CPU was not the ceiling: the workers used {text.share(share)} of their cores’ time"
