@@ -26,6 +26,7 @@ BOARD = "bench.gpu_parts.board:open_board"
 CARD = "gpupipe.cuda.cupy_card:CupyCard"
 _DELAY_BYTES = 256 << 20
 _MOST_DELAYS = 1 << 12
+_KEPT_DELAYS = 64  # what took longer once, as an allocator's first call does, need not do so again
 
 Pictures = Sequence[tuple[DeviceSurface, Resizer, Target]]
 
@@ -230,7 +231,7 @@ class CupyBoard(Board):
             end.synchronize()
             return behind
 
-        self._delays = long_enough(attempt, self._delays)
+        self._delays = min(long_enough(attempt, self._delays), _KEPT_DELAYS)
         return float(cuda.get_elapsed_time(begin, end)) / 1e3
 
     def synchronise(self) -> None:
