@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "kernels.h"
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -157,7 +159,7 @@ void sample_row(const Sampler& sampler, const int32_t* xs, const int32_t* ys, in
 
 #if defined(__x86_64__)
 #define AVX2 __attribute__((target("avx2")))
-#define AVX512 __attribute__((target("avx512f,avx512dq,avx512vl")))
+#define AVX512 __attribute__((target("avx2,avx512f,avx512bw,avx512vl")))
 
 AVX2 void grid_row_avx2(const double* m, int row, int size, int32_t* xs, int32_t* ys) { GRID_ROW }
 AVX512 void grid_row_avx512(const double* m, int row, int size, int32_t* xs, int32_t* ys) { GRID_ROW }
@@ -193,12 +195,11 @@ AVX2 void sample_row_avx2(const Sampler& sampler, const int32_t* xs, const int32
 #endif
 #undef GRID_ROW
 
-Rows fastest_rows() {
+Rows active_rows() {
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
-        return {grid_row_avx512, sample_row_avx2};
-    }
-    if (__builtin_cpu_supports("avx2")) return {grid_row_avx2, sample_row_avx2};
+    const Kernels* level = &active_kernels();
+    if (level == &kAvx512) return {grid_row_avx512, sample_row_avx2};
+    if (level == &kAvx2) return {grid_row_avx2, sample_row_avx2};
 #endif
     return {grid_row, sample_row};
 }
@@ -206,7 +207,7 @@ Rows fastest_rows() {
 }  // namespace
 
 void crop_region(const RgbImage& image, const Region& region, int size, bool zeros, const float* codes, float* out) {
-    static const Rows rows = fastest_rows();
+    const Rows rows = active_rows();
     double matrix[9];
     matrix_to_image(region, size, matrix);
     std::vector<int32_t> steps(2 * static_cast<size_t>(size));

@@ -51,6 +51,19 @@ def stages(networks):
     return Stages(networks)
 
 
+@pytest.fixture(scope="session")
+def people():
+    """Name to image of people."""
+    found = shared_people()
+    if not found:
+        try:
+            original_python()
+        except MissingInputError as error:
+            pytest.skip(f"no images with people beside the checkout; {error}")
+        found = sample_people(environment_folder())
+    return found
+
+
 @dataclass
 class Judged:
     """Images with people, crops of them, and MediaPipe's answer to both: see judge.py."""
@@ -64,13 +77,12 @@ class Judged:
 
 
 @pytest.fixture(scope="session")
-def judged(tmp_path_factory):
+def judged(people, tmp_path_factory):
     """MediaPipe on images of people."""
     try:
         python = original_python()
     except MissingInputError as error:
         pytest.skip(str(error))
-    people = shared_people() or sample_people(environment_folder())
     images, folder = list(people.values()), tmp_path_factory.mktemp("judge")
     crops = some_crops(images)
     request = {f"image-{number}": image for number, image in enumerate(images)}

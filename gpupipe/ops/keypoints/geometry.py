@@ -49,7 +49,7 @@ def rotation_between(start: Point, end: Point, frame: Frame, target: float) -> F
 def normalized_angle(angle: F) -> F:
     """The same angle in [-pi, pi)."""
     wide = float(angle)
-    return F(wide - 2 * math.pi * math.floor((wide + math.pi) / (2 * math.pi)))
+    return F(wide - 2 * math.pi * float(np.floor((wide + math.pi) / (2 * math.pi))))
 
 
 def roi_between(start: Point, end: Point, frame: Frame, target: float) -> Roi:

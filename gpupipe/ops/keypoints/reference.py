@@ -113,9 +113,10 @@ def refine(points: Floats, heatmap: Floats) -> Floats:
     reach = HEATMAP_KERNEL // 2
     refined = points.copy()
     for place, (x, y) in enumerate(points[:, :2]):
-        column, row = int(x * F(width)), int(y * F(height))
-        if not (0 <= column < width and 0 <= row < height):
+        at_x, at_y = x * F(width), y * F(height)
+        if not (-1 < at_x < width and -1 < at_y < height):  # what is between -1 and 0 is truncated to 0
             continue
+        column, row = int(at_x), int(at_y)
         columns = slice(max(0, column - reach), min(width, column + reach + 1))
         rows = slice(max(0, row - reach), min(height, row + reach + 1))
         likely = sigmoid(heatmap[rows, columns, place])
@@ -162,8 +163,8 @@ def anchors(detector: Detector) -> Floats:
 
 
 def _grid_steps(values: Doubles) -> npt.NDArray[np.int64]:
-    # What lies outside of 32 bits is as far outside of the image as their edge.
-    bounded: Doubles = values.clip(-(2.0**31), 2.0**31 - 1)
+    # What lies outside of 32 bits is as far outside of the image as their edge; what is no number, too.
+    bounded: Doubles = np.where(values > -(2.0**31), values, -(2.0**31)).clip(max=2.0**31 - 1)
     return np.rint(bounded).astype(np.int64)
 
 
