@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from gpupipe.cuda.device import Device
-from gpupipe.errors import OutputError, StoppedError, UsageError
+from gpupipe.errors import DeviceLostError, DeviceMemoryError, OutputError, StoppedError, UsageError
 from gpupipe.memory import HostSlot, RowSpec
 from gpupipe.outcome import Outcome
 from gpupipe.plan import Plan, PlanWriter
@@ -130,15 +130,29 @@ class ItemLoop:
     def run(self, stream: Iterable[Work]) -> Iterator[Completion]:
         """Work the stream item by item; an item's error is its own."""
         for work in stream:
-            try:
-                completion = self._process(work)
-            except (OutputError, StoppedError, UsageError):
-                raise
-            except MemoryError as error:
-                raise ItemMemoryError(work.ordinal) from error
-            except Exception as error:
-                completion = Completion(work, error=error)
-            yield completion
+            yield worked(self._process, work)
+
+
+def worked(process: Callable[[Work], Completion], work: Work) -> Completion:
+    """Work one item; an error is its own, but for those that would meet any other item too.
+
+    Raises
+    ------
+    OutputError, StoppedError, UsageError, DeviceLostError
+        As the process met it.
+    ItemMemoryError
+        This process has not memory enough.
+    """
+    try:
+        return process(work)
+    except (OutputError, StoppedError, UsageError, DeviceLostError):
+        raise
+    except DeviceMemoryError as error:  # the card's: this process has all it needs to go on
+        return Completion(work, error=error)
+    except MemoryError as error:
+        raise ItemMemoryError(work.ordinal) from error
+    except Exception as error:
+        return Completion(work, error=error)
 
 
 @dataclass(frozen=True)

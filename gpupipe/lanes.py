@@ -18,8 +18,8 @@ from gpupipe.cuda.device import Device
 from gpupipe.cuda.slots import DeviceRows
 from gpupipe.decode.pool import DecoderPool
 from gpupipe.decode.session import StreamKind, VideoEngine
-from gpupipe.errors import DeviceLostError, DeviceMemoryError, OutputError, StoppedError, UsageError
-from gpupipe.job import Completion, ItemMemoryError, Work
+from gpupipe.errors import DeviceLostError, DeviceMemoryError, StoppedError
+from gpupipe.job import Completion, ItemMemoryError, Work, worked
 from gpupipe.pulse import SEATS
 from gpupipe.types import Size
 
@@ -171,7 +171,7 @@ class _Shift:
     def _lane(self, process: Process) -> None:
         try:
             while (work := self._take()) is not None:
-                self._said.put(_worked(process, work))
+                self._said.put(worked(process, work))
         except BaseException as error:  # raised again where the completions are taken
             with self._turn:
                 self._stop()
@@ -195,19 +195,6 @@ class _Shift:
                     self._stop()
                 self._turn.notify()
         return None if self._over else work
-
-
-def _worked(process: Process, work: Work) -> Completion:
-    try:
-        return process(work)
-    except (OutputError, StoppedError, UsageError, DeviceLostError):
-        raise
-    except DeviceMemoryError as error:  # the card's: this process has all it needs to go on
-        return Completion(work, error=error)
-    except MemoryError as error:
-        raise ItemMemoryError(work.ordinal) from error
-    except Exception as error:
-        return Completion(work, error=error)
 
 
 def _engines(engine: VideoEngine) -> int:
