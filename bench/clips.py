@@ -1,11 +1,12 @@
 """What does the whole job cost against the scripts people write, and what does the engine add to the bare work?
 
-    python -m bench.clips [--media DIR] [--parts job engine plan status] [--rounds 3]
+    python -m bench.clips [--media DIR] [--parts job engine scaling plan status] [--rounds 3]
 
 `job`: H.264 files of the media to sample folders (frames, tokens), whole commands with start-up, CPU seconds of all
 processes and wall: `gpupipe clips` against a multiprocessing script that seeks with OpenCV (scripts/seed_style.py) and
 a DataLoader over torchcodec (scripts/torchcodec_loader.py), 1 and 2 workers. Both tokenize with our tokenizer.
 `engine`: 1,000 short clips, one worker, against the same operator and sink in a bare loop (bench/scripts/bare_loop.py).
+`scaling`: twice as many, one worker and two, against what two bare loops at once give on this machine.
 `plan`: 300,000 items planned, and resumed with one left. `status`: `gpupipe status` on a ledger of 1,000,000 rows.
 
 The engine's part is best run in memory (--scratch /dev/shm): else the kernel's writing back is most of the difference.
@@ -37,7 +38,7 @@ from bench.harness import ONE_THREAD, ROOT, cpu_of_children, earlier, finish, in
 from bench.media import files, shape, synthetic
 from bench.scripts.many_items import planned, settled
 
-PARTS = ("job", "engine", "plan", "status")
+PARTS = ("job", "engine", "scaling", "plan", "status")
 UNLIKE = 24.0
 """Mean absolute difference of a clip's frames from ours, levels of 255; see bench/decode.py."""
 _SCRIPTS = {"seed-style": "bench.scripts.seed_style", "torchcodec-loader": "bench.scripts.torchcodec_loader"}
@@ -50,7 +51,7 @@ _ENVIRONMENT = {
 
 def main(argv: list[str] | None = None) -> int:
     arguments = _arguments(argv)
-    parts = {"job": _job, "engine": _engine, "plan": _plan, "status": _status}
+    parts = {"job": _job, "engine": _engine, "scaling": _scaling, "plan": _plan, "status": _status}
     known = earlier("clips", arguments) if arguments.keep else {}
     result: dict[str, Any] = {"rounds": arguments.rounds, **{name: known[name] for name in PARTS if name in known}}
     with tempfile.TemporaryDirectory(prefix="bench-clips-", dir=arguments.scratch) as scratch:
@@ -182,12 +183,18 @@ def _compare(ours: Path, theirs: Path) -> dict[str, Any]:
 # ---- the engine
 
 
-def _engine(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    clips = folder / "clips"
+def _short(clips: Path, count: int) -> list[str]:
+    """Names of so many short clips, a few of which are there."""
     clips.mkdir()
     synthetic(clips, count=32, size=(240, 320))
     names = [path.name for path in sorted(clips.iterdir()) if path.suffix == ".mp4"]
-    many = _write_pairs(folder / "many.json", (names * arguments.short_clips)[: arguments.short_clips])
+    return (names * count)[:count]
+
+
+def _engine(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    clips = folder / "clips"
+    names = _short(clips, arguments.short_clips)
+    many = _write_pairs(folder / "many.json", names)
     one = _write_pairs(folder / "one.json", names[:1])
     walls: list[float] = []
 
@@ -210,6 +217,54 @@ def _engine(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         "bare_start_cpu": starts["bare"],
         "overhead": ratio(times["gpupipe", many], times["bare", many]) - 1,
         "overhead_without_start": ratio(work["gpupipe"], work["bare"]) - 1,
+    }
+
+
+def _scaling(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Walls, with the start of the processes: nobody gets a result before that."""
+    clips = folder / "clips"
+    names = _short(clips, 2 * arguments.short_clips)
+    half = len(names) // 2
+    whole = _write_pairs(folder / "whole.json", names)
+    halves = [_write_pairs(folder / f"half-{n}.json", part) for n, part in enumerate((names[:half], names[half:]))]
+
+    def ours(workers: int) -> Callable[[], float]:
+        walls: list[float] = []
+        out = folder / f"gpupipe-{workers}"
+
+        def run() -> float:
+            _timed(_command("gpupipe", whole, clips, out, workers), out, walls)
+            return walls[-1]
+
+        return run
+
+    def bare(parts: list[Path]) -> Callable[[], float]:
+        outs = [folder / f"bare-{path.stem}" for path in parts]
+
+        def run() -> float:
+            for out in outs:
+                shutil.rmtree(out, ignore_errors=True)
+                out.mkdir()
+            words = [sys.executable, "-m", "bench.scripts.bare_loop"]
+            began = time.perf_counter()
+            loops = [
+                subprocess.Popen([*words, str(path), str(clips), str(out)], env=_ENVIRONMENT, cwd=ROOT)
+                for path, out in zip(parts, outs, strict=True)
+            ]
+            for loop in loops:
+                if loop.wait():
+                    raise RuntimeError(f"the bare loop ended with {loop.returncode}")
+            return time.perf_counter() - began
+
+        return run
+
+    runs = {"gpupipe-1": ours(1), "gpupipe-2": ours(2), "bare-1": bare([whole]), "bare-2": bare(halves)}
+    times = interleave(runs, arguments.rounds)
+    return {
+        "clips": len(names),
+        "walls": {name: statistics.median(found) for name, found in times.items()},
+        "scaling": ratio(times["gpupipe-1"], times["gpupipe-2"]),
+        "ceiling": ratio(times["bare-1"], times["bare-2"]),
     }
 
 

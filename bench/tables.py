@@ -150,6 +150,11 @@ def _clips(result: dict[str, Any]) -> str:
             load = " to ".join(map(_number, job["load_average"]))
             scaling = _number(job["scaling_2_workers"])
             text.append(f"Wall of one worker / two: {scaling}; the machine's load average was {load} meanwhile.\n")
+    if found := result.get("scaling"):
+        text.append(
+            f"{found['clips']} short clips with one worker / with two: {_number(found['scaling'])}; two bare loops at "
+            f"once on this machine give {_number(found['ceiling'])}.\n"
+        )
     if engine := result.get("engine"):
         load = " to ".join(map(_number, engine["load_average"]))
         text.append(f"The engine's part ran at a load average of {load}: above 1 its overhead is not to be trusted.\n")
