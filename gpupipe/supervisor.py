@@ -95,7 +95,8 @@ class Supervisor:
         order = plan.order
         self._positions = None if order is None else np.argsort(order)
         self._leases = Leases(pending if order is None else pending[order], group_starts)
-        self._posts = list(posts[: self._leases.left])
+        self._posts = list(posts)
+        self._workers = min(len(posts), self._leases.left)  # at a time; a lost card's place is another post's
         self._lost: set[str] = set()  # cards that no longer answer
         self._gauges = Gauges(self._posts) if any(post.gpu for post in self._posts) else None
         shard_of = np.arange(plan.count) // place.shard_size
@@ -182,13 +183,14 @@ class Supervisor:
     def _staff(self) -> None:
         """Keep as many workers as there is work for, and each supplied."""
         for number, post in enumerate(self._posts):
-            if self._leases.left and number not in self._members and self._open(post):
+            if len(self._members) == self._workers or not self._leases.left:
+                break
+            if number not in self._members and self._open(post):
                 try:
                     member = Member.spawn(number, self._setup, self._place.staging.parent, post=post)
                 except OSError as error:
                     raise StoppedError(
-                        f"cannot start worker {number + 1} of {len(self._posts)}: {error}. Use fewer with "
-                        "--num-workers."
+                        f"cannot start worker {number + 1} of {self._workers}: {error}. Use fewer with --num-workers."
                     ) from error
                 self._members[number] = member
                 self._selector.register(member.wire, selectors.EVENT_READ, member)
@@ -206,7 +208,7 @@ class Supervisor:
         if member.stopping:
             return
         while len(member.leases) < LEASES_AHEAD and not member.alone:
-            lease = self._leases.take(len(self._posts), member.rate(), not member.leases, max(1, member.depth))
+            lease = self._leases.take(self._workers, member.rate(), not member.leases, max(1, member.depth))
             if lease is None:
                 break
             member.lease(*lease, alone=lease[0] in self._crashes)
@@ -325,7 +327,9 @@ class Supervisor:
         oom, self._oom = self._oom, oom_kills()
         # SIGKILL comes from the out-of-memory killer or from a person; only the first is the item's doing.
         by_hand = status == -signal.SIGTERM or (status == -signal.SIGKILL and oom is not None and oom == self._oom)
-        innocent = member.lost is not None or (by_hand and not member.hung)
+        # What a card that was lost does to its other workers is no item's doing either, whatever it looks like.
+        on_lost = member.lost is not None or member.post.gpu in self._lost
+        innocent = on_lost or (by_hand and not member.hung)
         known = member.late if member.hung else member.starved  # else any of those in hand
         suspects = {
             position: beat
@@ -372,7 +376,9 @@ class Supervisor:
                 raise StoppedError(f"workers die without an item in hand ({death(status)}); {member.log} ends:\n{tail}")
 
     def _retire(self, member: Member) -> None:
-        """No worker starts on that card again in this run."""
+        """No worker starts on that card again in this run; others on it may go on as long as they can."""
+        if member.post.gpu in self._lost:
+            return
         self._lost.add(member.post.gpu)
         self._note("device", f"{member.post.label} is not used any more: {member.lost}", member.number)
         if all(post.gpu in self._lost for post in self._posts):

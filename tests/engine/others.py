@@ -121,8 +121,30 @@ class _OnCard:
             self._device.tell("cuda:0: at most 32 pictures a launch")
         if work.item == "fragile" and os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-b":
             raise DeviceLostError("cuda:1 fell off the bus")
+        if work.item in ("first", "second"):
+            self._one_after_the_other(work.item)
         work.backend = "nvdec"
         return ToyJob._process(self._job, work)
+
+    def _one_after_the_other(self, word):
+        """Two workers on GPU-b: "first" says that it is lost, then "second" crashes; the other card waits for that."""
+        marks, me = Path(self._job.marks), str(os.getpid())
+        here = os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-b"
+        if here and word == "first":
+            while not any(mark.suffix != f".{me}" for mark in marks.glob("second.*")):
+                time.sleep(0.01)
+            Path(marks, f"lost.{me}").touch()
+            raise DeviceLostError("cuda:1 fell off the bus")
+        if here:
+            Path(marks, f"second.{me}").touch()
+        while not (lost := list(marks.glob("lost.*"))):
+            time.sleep(0.01)
+        if here and lost[0].suffix == f".{me}":
+            raise DeviceLostError("cuda:1 fell off the bus")
+        while here:
+            if not Path("/proc", lost[0].suffix[1:]).exists():  # the supervisor has seen its end
+                os.abort()
+            time.sleep(0.01)
 
     def close(self):
         pass

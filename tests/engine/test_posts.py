@@ -169,6 +169,30 @@ def test_a_card_that_does_not_open_is_left_alone(cards, toys, tmp_path):
     assert launch.run(toys(["ok"] * 9, CardToy, delay=0.05), Run(tmp_path / "out"), Quietly()).done == 9
 
 
+def test_few_items_on_a_card_that_is_lost_go_to_another_post(cards, toys, tmp_path):
+    from others import CardToy
+
+    cards("GPU-dead", "GPU-a")
+    assert launch.run(toys(["ok"], CardToy), Run(tmp_path / "card"), Quietly()).done == 1
+    cards("GPU-dead")
+    job = toys(["ok"], CardToy, backend="auto")
+    assert launch.run(job, Run(tmp_path / "core", workers=1), Quietly()).done == 1
+
+
+def test_what_dies_on_a_lost_card_blames_no_item(cards, toys, tmp_path):
+    from others import CardToy
+
+    cards(*CARDS)
+    reporter = Quietly()
+    job = toys(["first"] + ["second"] * 23, CardToy)
+    summary = launch.run(job, Run(tmp_path / "out", gpu_ids=("1", "1", "0")), reporter)
+    assert (summary.done, summary.failed) == (24, 0)
+    assert any("signal SIGABRT" in text for text in reporter.notices)
+    with closing(Ledgers(tmp_path / "out" / ".gpupipe", 0)) as ledgers:
+        assert {outcome.attempts for outcome in ledgers.outcomes()} == {1}
+        assert [event.kind for event in ledgers.ledgers[0].events()].count("device") == 1
+
+
 def test_with_no_card_left_the_run_stops_and_goes_on_later(cards, toys, tmp_path):
     from others import CardToy
 
