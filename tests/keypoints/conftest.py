@@ -13,7 +13,7 @@ import pytest
 
 sys.path[:0] = [str(Path(__file__).parent)]
 
-from people import sample_people, shared_people  # noqa: E402
+from people import sample_clips, sample_people, shared_clips, shared_people  # noqa: E402
 
 from gpupipe.errors import MissingInputError, UsageError  # noqa: E402
 from gpupipe.ops.keypoints.geometry import F, Roi  # noqa: E402
@@ -66,9 +66,10 @@ def people():
 
 @dataclass
 class Judged:
-    """Images with people, crops of them, and MediaPipe's answer to both: see judge.py."""
+    """Images with people, clips, crops of the images, and MediaPipe's answer to all: see judge.py."""
 
     images: list
+    clips: list
     crops: list
     answer: dict
 
@@ -89,11 +90,14 @@ def judged(people, tmp_path_factory):
     for number, (image, pixels, how) in enumerate(crops):
         degrees = F(float(pixels.rotation * F(180)) / math.pi)
         request[f"crop-{number}"] = np.array([image, *pixels[:4], degrees, how.size, how.zeros], np.float64)
+    clips = shared_clips() or sample_clips(environment_folder())
+    for clip, frames in enumerate(clips):
+        request |= {f"clip-{clip}-{number}": frame for number, frame in enumerate(frames)}
     np.savez(folder / "request.npz", **request)
     command = [str(python), str(JUDGE), str(folder / "request.npz"), str(folder / "answer.npz")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    return Judged(images, crops, dict(np.load(folder / "answer.npz")))
+    return Judged(images, clips, crops, dict(np.load(folder / "answer.npz")))
 
 
 def some_crops(images):

@@ -8,6 +8,7 @@
 - ``flush``: one graph in static mode, a blank image before each;
 - ``leak``: the same without the blank images;
 - ``noise-{k}``: as flush, one bit of one pixel of each image turned;
+- ``video``, ``video-noise-{k}``: the frames ``clip-{c}-{t}`` in video mode, ``{c}-{t}`` for ``{i}``;
 
 and ``crop-{j}``: the 8-bit crops by OpenCV.
 """
@@ -64,10 +65,26 @@ def main(request, answer):
         found |= flushed(graph, "flush", images)
         for k in range(NOISES):
             found |= flushed(graph, f"noise-{k}", [disturbed(image, k) for image in images])
+    found |= video("video", asked, lambda image: image)
+    for k in range(NOISES):
+        found |= video(f"video-noise-{k}", asked, lambda image, k=k: disturbed(image, k))
     for name, numbers in asked.items():
         if name.startswith("crop-"):
             found[name] = cropped(images[int(numbers[0])], numbers[1:])
     np.savez(answer, **found)
+
+
+def video(run, asked, change):
+    clips, found = {}, {}
+    for name in asked:
+        if name.startswith("clip-"):
+            clips.setdefault(name.split("-")[1], []).append(name)
+    for names in clips.values():
+        with Holistic() as graph:
+            for name in names:
+                result = points(graph.process(change(asked[name])))
+                found |= {f"{run}/{name.removeprefix('clip-')}/{part}": value for part, value in result.items()}
+    return found
 
 
 def flushed(graph, run, images):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import av
@@ -21,6 +22,8 @@ FRAMES = (
     ("driving_720p_24fps.mp4", 45),
     ("one_by_one_person_10fps_139s.mp4", 139),
 )
+CLIPS = (("asl_book_480p.mkv", 20), ("sign_540x720_portrait.mp4", 10))
+CLIP_FRAMES = 16
 SAMPLE = "lib/python3*/site-packages/matplotlib/mpl-data/sample_data/grace_hopper.jpg"
 
 
@@ -31,6 +34,21 @@ def shared_people():
         if (SHARED / "media" / name).exists():
             people[f"{name} {number}"] = frame(SHARED / "media" / name, number)
     return people
+
+
+def shared_clips():
+    """Frames of clips, in their order: lists of uint8 [H, W, 3]; empty where the checkout stands alone."""
+    return [
+        frames(SHARED / "media" / name, first, CLIP_FRAMES)
+        for name, first in CLIPS
+        if (SHARED / "media" / name).exists()
+    ]
+
+
+def sample_clips(environment):
+    """One picture of MediaPipe's environment, pushed sideways."""
+    whole = sample_people(environment)["grace hopper"]
+    return [[np.roll(whole, 3 * number, axis=1) for number in range(CLIP_FRAMES)]]
 
 
 def sample_people(environment):
@@ -52,8 +70,11 @@ def still(path):
 
 
 def frame(path, number):
+    return frames(path, number, 1)[0]
+
+
+def frames(path, first, count):
     with av.open(str(path)) as file:
-        for place, picture in enumerate(file.decode(video=0)):
-            if place == number:
-                return picture.to_ndarray(format="rgb24")
-    raise AssertionError(f"{path} has no frame {number}")
+        pictures = list(itertools.islice(file.decode(video=0), first, first + count))
+    assert len(pictures) == count, f"{path} has no {count} frames from {first}"
+    return [picture.to_ndarray(format="rgb24") for picture in pictures]

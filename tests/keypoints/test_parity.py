@@ -14,6 +14,7 @@ from gpupipe.ops.keypoints.holistic import Holistic
 from gpupipe.ops.keypoints.points import PARTS
 from gpupipe.ops.keypoints.reference import codes
 from gpupipe.ops.keypoints.stages import NATIVE, REFERENCE, guess_face, guess_hand, picture_of
+from gpupipe.ops.keypoints.video import SequentialHolistic
 
 STAGE_PIXELS = 1e-3
 """Of the network's input. Networks sum in another order in each library; what is left of it is below this."""
@@ -141,44 +142,64 @@ def test_points_are_the_originals(judged, stages):
 # ---- from image to points
 
 
+class Compared:
+    """Ours and MediaPipe's points, image by image, beside MediaPipe's own noise.
+
+    Attributes
+    ----------
+    ours, noise : dict of str to list
+        Part to pixel errors: ours, and of MediaPipe with one bit turned.
+    flips, noise_flips : float
+        Parts that one found and the other did not; noise: of one run.
+    """
+
+    def __init__(self, judged, run, noise, found, images):
+        """`found` and `images`: by the names they have in MediaPipe's answer."""
+        noises = sorted({name.partition("/")[0] for name in judged.answer if name.startswith(noise)})
+        assert noises
+        self.ours, self.noise = {part: [] for part in PARTS}, {part: [] for part in PARTS}
+        self.flips, noise_flips = 0, 0
+        for name, image in images.items():
+            for part in PARTS:
+                theirs, ours = judged.found(run, name, part), found[name].part(part)
+                others = [judged.found(other, name, part) for other in noises]
+                self.flips += (ours is None) != (theirs is None)
+                noise_flips += sum((other is None) != (theirs is None) for other in others)
+                if theirs is None:
+                    continue
+                kept = judged.found(run, name, "visibility") > 0.5 if part == "pose" else ...
+                if ours is not None:
+                    self.ours[part].append(distances(ours, theirs, image)[kept])
+                self.noise[part] += [distances(other, theirs, image)[kept] for other in others if other is not None]
+        self.noise_flips = noise_flips / len(noises)
+
+    def check(self, part, typical):
+        if not self.noise[part]:
+            pytest.skip(f"no {part} in these images")
+        ours, noise = (
+            np.percentile(np.concatenate(errors), QUANTILES) for errors in (self.ours[part], self.noise[part])
+        )
+        assert ours[0] <= typical
+        assert (ours <= noise).all(), f"ours {ours.round(4)}, noise {noise.round(4)} at {QUANTILES}"
+
+
 @pytest.fixture(scope="module")
-def found(judged, networks, stages):
+def found(judged, stages):
     return [Holistic(stages).find(image) for image in judged.images]
 
 
 @pytest.fixture(scope="module")
-def errors(judged, found):
-    """Part to pixel errors of ours, and of MediaPipe against itself with one bit turned; and flips of both."""
-    noises = sorted({name.partition("/")[0] for name in judged.answer if name.startswith("noise-")})
-    ours, noise = {part: [] for part in PARTS}, {part: [] for part in PARTS}
-    flips, noise_flips = 0, 0
-    for number, image in enumerate(judged.images):
-        for part in PARTS:
-            theirs = judged.found("fresh", number, part)
-            others = [judged.found(run, number, part) for run in noises]
-            kept = judged.found("fresh", number, "visibility") > 0.5 if part == "pose" and theirs is not None else ...
-            flips += (found[number].part(part) is None) != (theirs is None)
-            noise_flips += sum((other is None) != (theirs is None) for other in others)
-            if theirs is not None:
-                if found[number].part(part) is not None:
-                    ours[part].append(distances(found[number].part(part), theirs, image)[kept])
-                noise[part] += [distances(other, theirs, image)[kept] for other in others if other is not None]
-    return ours, noise, flips, noise_flips / len(noises)
+def stateless(judged, found):
+    return Compared(judged, "fresh", "noise-", dict(enumerate(found)), dict(enumerate(judged.images)))
 
 
-def test_no_part_appears_or_vanishes_more_than_by_noise(errors):
-    _, _, flips, noise_flips = errors
-    assert flips <= max(noise_flips, 0)
+def test_no_part_appears_or_vanishes_more_than_by_noise(stateless):
+    assert stateless.flips <= stateless.noise_flips
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_points_are_within_the_originals_noise(errors, part):
-    ours, noise = errors[0][part], errors[1][part]
-    if not noise:
-        pytest.skip(f"no {part} in these images")
-    ours, noise = np.percentile(np.concatenate(ours), QUANTILES), np.percentile(np.concatenate(noise), QUANTILES)
-    assert ours[0] <= TYPICAL_PIXELS
-    assert (ours <= noise).all(), f"ours {ours.round(4)}, noise {noise.round(4)} at {QUANTILES}"
+def test_points_are_within_the_originals_noise(stateless, part):
+    stateless.check(part, TYPICAL_PIXELS)
 
 
 def test_visibility_is_the_originals(judged, found):
@@ -186,3 +207,47 @@ def test_visibility_is_the_originals(judged, found):
         theirs = judged.found("fresh", number, "visibility")
         if theirs is not None:
             np.testing.assert_allclose(ours.visibility, theirs, atol=0.02)
+
+
+# ---- with memory
+
+
+@pytest.fixture(scope="module")
+def leaking(judged, stages):
+    holistic = SequentialHolistic(stages, static=True)
+    found = {number: holistic.find(image) for number, image in enumerate(judged.images)}
+    return Compared(judged, "leak", "noise-", found, dict(enumerate(judged.images)))
+
+
+@pytest.fixture(scope="module")
+def video(judged, stages):
+    found, images = {}, {}
+    for clip, frames in enumerate(judged.clips):
+        holistic = SequentialHolistic(stages)
+        for number, image in enumerate(frames):
+            images[f"{clip}-{number}"], found[f"{clip}-{number}"] = image, holistic.find(image)
+    return Compared(judged, "video", "video-noise-", found, images)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_static_mode_leaks_as_the_original_does(leaking, part):
+    assert leaking.flips <= leaking.noise_flips
+    assert np.median(np.concatenate(leaking.ours[part] or [[0]])) <= TYPICAL_PIXELS
+
+
+def test_video_loses_and_finds_parts_no_more_than_by_noise(video):
+    assert video.flips <= video.noise_flips
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_video_is_within_the_originals_noise(video, part):
+    video.check(part, np.inf)  # whatever differs grows from frame to frame, in MediaPipe against itself too
+
+
+def test_a_clip_begins_anew(judged, stages):
+    frames, holistic = judged.clips[0], SequentialHolistic(stages)
+    first = [holistic.find(image) for image in frames[:3]]
+    holistic.reset()
+    again = [holistic.find(image) for image in frames[:3]]
+    for a, b in zip(first, again, strict=True):
+        np.testing.assert_array_equal(a.points, b.points)
