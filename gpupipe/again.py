@@ -11,24 +11,25 @@ import xxhash
 
 from gpupipe.errors import InputError
 from gpupipe.fingerprint import change
-from gpupipe.job import Job, Work
+from gpupipe.job import Job, Work, decoding_with
 from gpupipe.memory import HostSlots
 from gpupipe.sinks.base import Place, Sink
 from gpupipe.sinks.files import checksum_of
 
 
 class Again:
-    """Makes items on a CPU core; writes nothing to the output.
+    """Makes items with FFmpeg on a CPU core, whatever made them; writes nothing to the output.
 
     Parameters
     ----------
     job : Job
+        Its own backend is not asked: there may be no card here.
     place : Place
         Its ``staging`` takes what a long item needs beside memory.
     """
 
     def __init__(self, job: Job, place: Place) -> None:
-        self._job = job
+        self._job = job = decoding_with(job, "ffmpeg")
         self._sink: Sink = job.sink(place)
         self._slots = HostSlots(job.rows())
         self._operator = job.operator(place, None)

@@ -94,7 +94,7 @@ class Forecast:
     free_bytes : int
         Room there is; with ``--overwrite``, what would be removed counts as room.
     needed_memory_bytes : int or None
-        Peak of a worker times workers.
+        Peak of the trial's worker times the workers of its kind: those on GPUs, or those on CPU cores.
     memory_bytes : int
     problems : list of str
         Why it cannot run as asked; empty where nothing was found.
@@ -203,6 +203,8 @@ class _Look:
         if ended:
             self._notices.append(f"time and output without the items of the trial that ended it ({', '.join(ended)})")
         workers, cores = min(len(posts), max(1, items.to_do)), usable_cores()
+        on_cards = posts[0].device is not None
+        alike = sum((post.device is not None) == on_cards for post in posts[:workers])
         sink = job.sink(Place(*bench.folders, self._plan.count, job.shard_size))
         output, needed = output_bytes(job, sink, todo, self._states, rewritten, trial)
         if needed is not None and not self._continues:
@@ -222,10 +224,10 @@ class _Look:
             seconds=seconds, storage_bound=storage_bound, storage_bytes_per_second=rate,
             output_bytes=output, needed_bytes=needed,
             free_bytes=shutil.disk_usage(self._there).free + self._freed(),
-            needed_memory_bytes=trial.peak_bytes * workers or None, memory_bytes=memory_bytes(),
+            needed_memory_bytes=trial.peak_bytes * alike or None, memory_bytes=memory_bytes(),
             problems=[], notices=self._notices,
         )  # fmt: skip
-        found.problems.extend(_problems(found, job, missing))
+        found.problems.extend(_problems(found, job, missing, on_cards))
         return found
 
     # ---- what there is
@@ -255,7 +257,7 @@ class _Look:
             return sum(outcome.nbytes for outcome in ledgers.outcomes(DONE))
 
 
-def _problems(found: Forecast, job: Job, missing: bool) -> Iterator[str]:
+def _problems(found: Forecast, job: Job, missing: bool, on_cards: bool) -> Iterator[str]:
     if missing:
         folders = [f"--{key.replace('_', '-')} {value}" for key, value in job.inputs().items() if _is_folder(value)]
         yield (
@@ -268,11 +270,12 @@ def _problems(found: Forecast, job: Job, missing: bool) -> Iterator[str]:
             "on its file system. Make space, choose another output folder, or do fewer items"
         )
     if found.needed_memory_bytes is not None and found.needed_memory_bytes > found.memory_bytes:
-        fit = found.memory_bytes // found.trial.peak_bytes
+        peak = found.trial.peak_bytes
+        fit = found.memory_bytes // peak
+        fewer = "Use fewer with --gpus and --num-workers-per-gpu" if on_cards else f"Use --num-workers {fit}"
         yield (
-            f"{found.workers} workers of {size_text(found.trial.peak_bytes)} do not fit into "
-            f"{size_text(found.memory_bytes)} of memory. "
-            + (f"Use --num-workers {fit}" if fit else "Use a machine with more")
+            f"{found.needed_memory_bytes // peak} workers of {size_text(peak)} do not fit into "
+            f"{size_text(found.memory_bytes)} of memory. " + (fewer if fit else "Use a machine with more")
         )
 
 

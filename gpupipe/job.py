@@ -242,6 +242,22 @@ def restore(path: str, options: dict[str, Any], inputs: dict[str, Any]) -> Job:
     return job
 
 
+def decoding_with(job: Job, backend: str) -> Job:
+    """The same job over the same inputs with another backend, which decides no bytes.
+
+    Raises
+    ------
+    UsageError
+        It decodes nothing.
+    """
+    if job.backend == backend:
+        return job
+    inputs = job.inputs()
+    if "backend" not in inputs:
+        raise UsageError(f"the job {job.name} takes no --backend: it decodes nothing")
+    return restore(class_path(job), job.options(), {**inputs, "backend": backend})
+
+
 def blob_names(job: Job, plan: Plan) -> Iterator[str]:
     """The names of all items that may have one, by ordinal."""
     names = (job.blob_name(ordinal, item) for ordinal, item in enumerate(plan.items()))

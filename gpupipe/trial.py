@@ -200,6 +200,8 @@ class Bench:
                     trial.start_seconds = max(trial.start_seconds, time.monotonic() - began)
                 (first if fresh else trial.seconds).append(seconds)
                 for message in answer:
+                    if "usage" not in message:  # what a card has to say is for the run
+                        continue
                     trial.peak_bytes = max(trial.peak_bytes, message["usage"][-1])
                     for stage, busy in message["stages"].items():
                         trial.stages[stage] = trial.stages.get(stage, 0.0) + busy

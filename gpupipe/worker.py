@@ -98,6 +98,8 @@ class Worker:
         for message in first:  # what came along with the setup
             self._take(message)
         self._looked = self._since = time.monotonic()
+        # What a card's driver maps and pins is there from the start, and a fresh process would have it again.
+        self._resident = 0 if self._device is None else usage().resident_bytes
 
     def run(self) -> None:
         """Work until the supervisor says stop."""
@@ -128,10 +130,11 @@ class Worker:
 
     def _auditor(self, place: Place) -> Audit:
         """Makes items again with FFmpeg."""
-        setup = self._setup
-        job = restore(setup.job, setup.options, {**setup.inputs, "backend": "ffmpeg"})
-        send = self._wire.send
-        return Audit(Again(job, place), setup.audit, lambda ordinal, text: send({"audit": ordinal, "difference": text}))
+
+        def tell(ordinal: int, difference: str) -> None:
+            self._wire.send({"audit": ordinal, "difference": difference})
+
+        return Audit(Again(self._job, place), self._setup.audit, tell)
 
     def _listen(self) -> None:
         # The only reader of the wire. When the supervisor is gone there is nothing worth finishing: what is
@@ -184,7 +187,7 @@ class Worker:
             return False
         self._looked = now
         age, resident = now - self._since, usage().resident_bytes
-        grown = resident > self._setup.recycle_bytes and age > _YOUNG_SECONDS
+        grown = resident - self._resident > self._setup.recycle_bytes and age > _YOUNG_SECONDS
         if grown or age > self._setup.recycle_seconds:
             self._wire.send({"recycle": f"{age:.0f} s old, {resident >> 20} MiB"})
             return True

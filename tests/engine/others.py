@@ -13,7 +13,7 @@ from toy import ToyJob
 
 from gpupipe import decode
 from gpupipe.cuda.device import Device
-from gpupipe.errors import DeviceLostError
+from gpupipe.errors import DeviceLostError, UsageError
 from gpupipe.job import ItemLoop
 from gpupipe.jobs.clips import ClipsJob
 from gpupipe.lanes import Lanes
@@ -99,6 +99,8 @@ class CardToy(ToyJob):
         return {key: value for key, value in super().options().items() if key not in ("backend", "audit_says")}
 
     def operator(self, place, device):
+        if device is None and self.backend == "nvdec":
+            raise UsageError("there is no card here")
         if device is None:
             return ItemLoop(self._process, lambda: None)
         return Lanes([_OnCard(self, device)] * 4)
@@ -108,6 +110,16 @@ class CardToy(ToyJob):
         if self.audit_says == "different":
             work.slot.rows["payload"][0] ^= 1
         return completion
+
+
+@dataclass(frozen=True)
+class HeavyCardToy(CardToy):
+    """A card whose driver holds much memory of its worker from the start."""
+
+    def operator(self, place, device):
+        sys.modules["__main__"]._YOUNG_SECONDS = 0.0
+        self.__dict__["held"] = np.ones(200 << 20, np.uint8)
+        return super().operator(place, device)
 
 
 class _OnCard:

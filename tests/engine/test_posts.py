@@ -11,11 +11,13 @@ from helpers import Quietly, tree
 from gpupipe import gauges, launch, posts
 from gpupipe.cuda.nvml import GpuSample
 from gpupipe.errors import StoppedError, UsageError
+from gpupipe.forecast import forecast
 from gpupipe.launch import Run
 from gpupipe.ledgers import Ledgers
 from gpupipe.posts import Post, assign
 from gpupipe.reports.final import final_text
 from gpupipe.reports.html import page
+from gpupipe.verification import verify
 
 CARDS = ("GPU-a", "GPU-b")
 
@@ -211,6 +213,43 @@ def test_an_audit_finds_nothing_where_all_is_well(cards, toys, tmp_path):
     summary = launch.run(toys(["ok"] * 40, CardToy), Run(tmp_path / "out", audit=0.5), Quietly())
     assert 5 < summary.audited < 35 and (summary.differences, summary.exit_code) == (0, 0)
     assert "all the same" in final_text(summary, "items")
+
+
+def test_what_a_card_made_is_verified_where_there_is_none(cards, toys, tmp_path):
+    from others import CardToy
+
+    cards("GPU-a")
+    job = toys(["ok"] * 6, CardToy)
+    launch.run(job, Run(tmp_path / "out"), Quietly())
+    verdict = verify(job, tmp_path / "out", deep=6)
+    assert (verdict.deep, verdict.faults) == (6, [])
+
+
+def test_memory_that_a_card_takes_from_the_start_is_no_growth(cards, toys, tmp_path):
+    from others import HeavyCardToy
+
+    cards("GPU-a")
+    job = toys(["ok"] * 120, HeavyCardToy, delay=0.05)
+    assert launch.run(job, Run(tmp_path / "out", memory_per_worker=256 << 20), Quietly()).done == 120
+    with closing(Ledgers(tmp_path / "out" / ".gpupipe", 0)) as ledgers:
+        assert not [event for event in ledgers.ledgers[0].events() if event.kind == "recycle"]
+
+
+def test_a_forecast_hears_what_a_card_has_to_say(cards, toys, tmp_path):
+    from others import CardToy
+
+    cards("GPU-a")
+    found = forecast(toys(["tight"] * 6, CardToy), Run(tmp_path / "out"), Quietly())
+    assert found.trial.done == found.trial.worked == 6 and not found.problems
+
+
+def test_a_forecast_knows_no_memory_of_workers_unlike_the_one_it_tried(cards, toys, tmp_path, monkeypatch):
+    from others import CardToy
+
+    cards("GPU-a")
+    job = toys(["ok"] * 64, CardToy, backend="auto")
+    found = forecast(job, Run(tmp_path / "out", workers=40), Quietly())
+    assert found.workers == 41 and found.needed_memory_bytes == found.trial.peak_bytes
 
 
 def test_what_an_audit_finds_is_said_and_in_the_report(cards, toys, tmp_path):
