@@ -20,7 +20,7 @@ from gpupipe.decode import BACKENDS, MAX_PIXELS
 from gpupipe.errors import UsageError
 from gpupipe.fingerprint import Kind
 from gpupipe.forecast import Forecast
-from gpupipe.job import Job
+from gpupipe.job import Job, decoding_with
 from gpupipe.jobs.clips import ClipsJob
 from gpupipe.launch import INTERRUPTED, Run
 from gpupipe.plan import BOOKKEEPING, Plan
@@ -205,8 +205,7 @@ def clips(
         height, width = map(index, size)  # plain int: options are kept as JSON
     except (TypeError, ValueError):
         raise UsageError(f"size={size!r}: expected (height, width) in pixels") from None
-    if backend not in BACKENDS:
-        raise UsageError(f"backend {backend!r}: expected one of {', '.join(BACKENDS)}")
+    _check_backend(backend)
     job = ClipsJob(
         num_frames=index(num_frames),
         frame_height=height,
@@ -348,6 +347,7 @@ def retry(
     *,
     reasons: Iterable[str] = (),
     ids: Iterable[str | int] = (),
+    backend: str | None = None,
     num_workers: int | None = None,
     item_timeout: float | None = None,
     memory_per_worker: int | None = None,
@@ -364,6 +364,8 @@ def retry(
         Only failures of these types, as in ``failed.jsonl``; default all.
     ids : iterable of str or int
         Only these ids or ordinals; default all.
+    backend : str, optional
+        ``"auto"``, ``"ffmpeg"`` or ``"nvdec"``; default the one that the output was planned with.
     num_workers, item_timeout, memory_per_worker, metrics_port, progress
         See :func:`clips`.
 
@@ -379,7 +381,7 @@ def retry(
         See :func:`clips`.
     """
     out = Path(output_dir).absolute()
-    job, choice = job_at(out), Choice(frozenset(reasons), frozenset(map(str, ids)))
+    job, choice = job_at(out, backend), Choice(frozenset(reasons), frozenset(map(str, ids)))
     run = Run(
         output=out,
         workers=num_workers,
@@ -393,13 +395,15 @@ def retry(
     return _unless_interrupted(shown)
 
 
-def job_at(out: Path) -> Job:
-    """The job that an output was planned by; raises :class:`UsageError` where there is none."""
+def job_at(out: Path, backend: str | None = None) -> Job:
+    """The job that an output was planned by, or with another backend; raises :class:`UsageError` where it is none."""
+    _check_backend(backend)
     bookkeeping = out / BOOKKEEPING
     if not plans.exists(bookkeeping):
         raise UsageError(f"{out}: no output of gpupipe here (no plan in {BOOKKEEPING})")
     with closing(Plan(bookkeeping / "plan")) as plan:
-        return planning.job_of(jobs.kind(plan.job), plan)
+        job = planning.job_of(jobs.kind(plan.job), plan)
+    return job if backend is None else decoding_with(job, backend)
 
 
 def load_pickle(path: StrPath) -> Any:
@@ -489,6 +493,11 @@ def _unless_interrupted(summary: Summary) -> Summary:
     if summary.stop_reason == INTERRUPTED:
         raise KeyboardInterrupt(f"{summary.output}: {summary.pending} items left; the same call continues")
     return summary
+
+
+def _check_backend(backend: str | None) -> None:
+    if backend is not None and backend not in BACKENDS:
+        raise UsageError(f"backend {backend!r}: expected one of {', '.join(BACKENDS)}")
 
 
 def _absolute(path: StrPath) -> str:

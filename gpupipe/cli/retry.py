@@ -8,6 +8,7 @@ from typing import Any
 
 from gpupipe import api, launch
 from gpupipe.cli.run import add_run_flags, run_and_report, run_asked
+from gpupipe.decode import BACKENDS
 from gpupipe.redo import Choice
 
 
@@ -19,12 +20,13 @@ def add(commands: Any) -> None:
     parser.add_argument("output", type=Path, metavar="OUT")
     parser.add_argument("--reason", nargs="+", default=[], metavar="R", help="only these error types (failed.jsonl)")
     parser.add_argument("--ids", nargs="+", default=[], metavar="ID", help="only these ids or ordinals (failed.jsonl)")
-    add_run_flags(parser)
+    group = add_run_flags(parser)
+    group.add_argument("--backend", choices=BACKENDS, help="decoder (default: as the output was planned with)")
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     out = arguments.output.absolute()
-    job = api.job_at(out)
+    job = api.job_at(out, arguments.backend)
     run, choice = run_asked(arguments, out), Choice(frozenset(arguments.reason), frozenset(arguments.ids))
     return run_and_report(lambda reporter: launch.retry(job, run, choice, reporter), [], arguments, unit="items")

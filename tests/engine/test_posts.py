@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
 from helpers import Quietly, tree
 
-from gpupipe import gauges, launch, posts
+import gpupipe
+from gpupipe import gauges, launch, planning, posts
+from gpupipe.cli.main import main
 from gpupipe.cuda.nvml import GpuSample
 from gpupipe.errors import StoppedError, UsageError
 from gpupipe.forecast import forecast
+from gpupipe.jobs.clips import ClipsJob
 from gpupipe.launch import Run
 from gpupipe.ledgers import Ledgers
 from gpupipe.posts import Post, assign
@@ -223,6 +227,22 @@ def test_what_a_card_made_is_verified_where_there_is_none(cards, toys, tmp_path)
     launch.run(job, Run(tmp_path / "out"), Quietly())
     verdict = verify(job, tmp_path / "out", deep=6)
     assert (verdict.deep, verdict.faults) == (6, [])
+
+
+def test_what_was_planned_for_a_card_is_retried_where_there_is_none(cards, tmp_path, capsys):
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "pairs.json").write_text(json.dumps([{"vid": "a", "clip_path": "gone.mp4", "transcript": "x"}]))
+    job = ClipsJob(pairs_json=str(tmp_path / "pairs.json"), clips_dir=str(tmp_path / "clips"), backend="nvdec")
+    out = str(tmp_path / "out")
+    (tmp_path / "out" / ".gpupipe").mkdir(parents=True)
+    planning.make_plan(job, tmp_path / "out" / ".gpupipe", planning.source_facts(job.source())).close()
+    cards(reason="no NVIDIA driver")
+    assert main(["retry", out, "--quiet"]) == 2
+    assert "--backend nvdec: no NVIDIA driver" in capsys.readouterr().err
+    assert main(["retry", out, "--quiet", "--num-workers", "1", "--backend", "ffmpeg"]) == 3
+    assert gpupipe.retry(out, num_workers=1, backend="auto").reasons == {"MissingInputError": 1}
+    with pytest.raises(UsageError, match="backend 'cuda': expected one of"):
+        gpupipe.retry(out, backend="cuda")
 
 
 def test_memory_that_a_card_takes_from_the_start_is_no_growth(cards, toys, tmp_path):
