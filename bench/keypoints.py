@@ -3,14 +3,16 @@
     gpupipe models fetch mediapipe --environment
     python -m bench.keypoints [--images PATH ...] [--rounds 5]
 
-Images in memory, one after the other; CPU milliseconds an image, of all threads, in turn with MediaPipe in an
-environment of its own. `stateless` is ours. MediaPipe: `static` keeps its graph and so remembers hands and faces from
-image to image; `flush` is sent a blank image before each, `fresh` is made anew for each: these two find what ours
-finds, the first does not.
+Pictures in memory, one after the other; CPU milliseconds a picture, of all threads, in turn with MediaPipe in an
+environment of its own. `stateless` is ours. MediaPipe's `static` keeps its graph and so remembers hands and faces from
+picture to picture; `flush` is sent a blank one before each, `fresh` is made anew for each: these two find what ours
+finds, the first does not. `video` is ours and `legacy-video` MediaPipe's, both after a clip's first frame.
 
-Pictures: the stills given and three frames of each video given; by default those with people in ../shared.
+Pictures: the stills given and three frames of each video given, and its first frames as a clip; by default those with
+people in ../shared.
 
-Last answer (epyc-2core, AVX-512): see docs/benchmarks.md.
+Last answer (epyc-2core, AVX-512; 18 pictures, a hand in 2 of 3): 42 ms, and 28 ms in video. MediaPipe takes 1.36 times
+that in static mode, 1.66 with blank pictures between, 3.5 with new graphs, 1.47 in video. 166 MB a process.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +40,15 @@ from gpupipe.ops.keypoints.networks import Networks
 from gpupipe.ops.keypoints.original import original_python
 from gpupipe.ops.keypoints.points import PARTS
 from gpupipe.ops.keypoints.stages import Stages
+from gpupipe.ops.keypoints.video import SequentialHolistic
 
 SHARED = ROOT.parent / "shared"
 PEOPLE = ("people/*.png", "people/*.jpg", *(f"media/{name}_*" for name in ("asl", "sign", "hand", "squats", "biker")))
 STILLS = {".png", ".jpg", ".jpeg"}
-WAYS = ("static", "flush", "fresh")
+WAYS = {"static": "stateless", "flush": "stateless", "fresh": "stateless", "legacy-video": "video"}
+"""MediaPipe's ways, and which of ours each is held against."""
+
+CLIP_FRAMES = 25
 SHARES = (0.25, 0.5, 0.75)
 """Where in a video its frames are taken."""
 
@@ -52,64 +58,77 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--images", type=Path, nargs="+", metavar="PATH", help="stills and videos")
     arguments = parser.parse_args(argv)
     paths = arguments.images or sorted(path for pattern in PEOPLE for path in SHARED.glob(pattern))
-    images = [image for path in paths for image in _pictures(path)]
-    if not images:
-        parser.error(f"no pictures with people in {SHARED}; give some with --images")
-    holistic = Holistic(Stages(Networks(read_models())))
-    found = [holistic.find(image) for image in images]
-    peaks: dict[str, float] = {"stateless": usage().peak_bytes / 1e6}
+    networks = Networks(read_models())
+    holistic = Holistic(Stages(networks))
+    holistic.find(np.zeros((64, 64, 3), np.uint8))
+    resident = usage().resident_bytes / 1e6
+    stills, clips = _pictures(paths)
+    if not stills or not clips:
+        parser.error(f"no pictures or no videos with people in {SHARED}; give some with --images")
 
-    def ours() -> float:
+    def stateless() -> float:
         began = time.process_time()
-        for image in images:
+        for image in stills:
             holistic.find(image)
-        return (time.process_time() - began) / len(images) * 1e3
+        return (time.process_time() - began) / len(stills) * 1e3
 
-    runs: dict[str, Callable[[], float]] = {"stateless": ours}
+    def video() -> float:
+        seconds = 0.0
+        for frames in clips:
+            sequential = SequentialHolistic(Stages(networks))
+            sequential.find(frames[0])
+            began = time.process_time()
+            for image in frames[1:]:
+                sequential.find(image)
+            seconds += time.process_time() - began
+        return seconds / sum(len(frames) - 1 for frames in clips) * 1e3
+
+    runs: dict[str, Callable[[], float]] = {"stateless": stateless, "video": video}
     with tempfile.TemporaryDirectory() as folder:
-        unavailable, player = None, None
+        unavailable, legacy = None, None
         try:
-            player = _Legacy(original_python(), images, Path(folder), peaks)
+            legacy = _Legacy(original_python(), stills, clips, Path(folder))
         except MissingInputError as error:
             unavailable = str(error)
         else:
-            runs |= {way: lambda way=way: player.run(way) for way in WAYS}
+            runs |= {way: lambda way=way: legacy.run(way.removeprefix("legacy-")) for way in WAYS}
         for run in runs.values():
             run()  # once for warmth
         times = interleave(runs, arguments.rounds)
-        if player is not None:
-            player.close()
-    cases = {
-        name: {"cpu_ms": statistics.median(cost), "times_ours": ratio(cost, times["stateless"])}
+        if legacy is not None:
+            legacy.close()
+    tools = {
+        name: {"cpu_ms": statistics.median(cost), "times_ours": ratio(cost, times[WAYS.get(name, name)])}
         for name, cost in times.items()
     }
-    for name, case in cases.items():
-        print(f"{name:10} {case['cpu_ms']:7.1f} ms an image  {case['times_ours']:5.2f} times ours")
+    for name, tool in tools.items():
+        print(f"{name:13} {tool['cpu_ms']:7.1f} ms a picture  {tool['times_ours']:5.2f} times ours")
     if unavailable:
         print(f"MediaPipe unavailable: {unavailable}")
-    finish(
-        "keypoints",
-        arguments,
-        {
-            "rounds": arguments.rounds,
-            "images": len(images),
-            "parts_found": {part: int(sum(each.valid[place] for each in found)) for place, part in enumerate(PARTS)},
-            "tools": cases,
-            "peak_mb": peaks,
-            "unavailable": unavailable,
-        },
-    )
+    found = [holistic.find(image) for image in stills]
+    result = {
+        "rounds": arguments.rounds,
+        "stills": len(stills),
+        "clips": len(clips),
+        "parts_found": {part: int(sum(each.valid[place] for each in found)) for place, part in enumerate(PARTS)},
+        "tools": tools,
+        "resident_mb": resident,
+        "unavailable": unavailable,
+    }
+    finish("keypoints", arguments, result)
     return 0
 
 
 class _Legacy:
     """MediaPipe in its own process, one way after the other."""
 
-    def __init__(self, python: Path, images: Sequence[np.ndarray], folder: Path, peaks: dict[str, float]) -> None:
-        path = folder / "images.npz"
-        np.savez(path, **{f"{number:05d}": image for number, image in enumerate(images)})
+    def __init__(self, python: Path, stills: list[np.ndarray], clips: list[list[np.ndarray]], folder: Path) -> None:
+        path = folder / "pictures.npz"
+        pictures = {f"still-{number:05d}": image for number, image in enumerate(stills)}
+        for clip, frames in enumerate(clips):
+            pictures |= {f"clip-{clip:03d}-{number:05d}": image for number, image in enumerate(frames)}
+        np.savez(path, **pictures)
         script = Path(__file__).parent / "scripts" / "legacy_holistic.py"
-        self._count, self._peaks = len(images), peaks
         self._process: subprocess.Popen[str] = subprocess.Popen(
             [str(python), str(script), str(path)],
             stdin=subprocess.PIPE,
@@ -123,21 +142,25 @@ class _Legacy:
         self._process.stdin.write(f"{way}\n")
         self._process.stdin.flush()
         answer: dict[str, Any] = json.loads(self._process.stdout.readline())
-        self._peaks["mediapipe"] = answer["peak_bytes"] / 1e6
-        return float(answer["cpu_seconds"]) / self._count * 1e3
+        return float(answer["cpu_ms"])
 
     def close(self) -> None:
         self._process.communicate()
 
 
-def _pictures(path: Path) -> Iterator[np.ndarray]:
-    if path.suffix.lower() in STILLS:
-        with Image.open(path) as still:
-            yield np.asarray(still.convert("RGB"))
-        return
-    with av.open(str(path)) as file:
-        frames = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
-    yield from (frames[int(share * len(frames))] for share in SHARES)
+def _pictures(paths: Iterable[Path]) -> tuple[list[np.ndarray], list[list[np.ndarray]]]:
+    """Stills, and clips."""
+    stills, clips = [], []
+    for path in paths:
+        if path.suffix.lower() in STILLS:
+            with Image.open(path) as still:
+                stills.append(np.asarray(still.convert("RGB")))
+            continue
+        with av.open(str(path)) as file:
+            frames = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
+        stills += [frames[int(share * len(frames))] for share in SHARES]
+        clips.append(frames[:CLIP_FRAMES])
+    return stills, clips
 
 
 if __name__ == "__main__":

@@ -45,8 +45,10 @@ void solve(double (*a)[kUnknowns], double* b) {
         for (int row = i + 1; row < kUnknowns; ++row) {
             if (std::abs(a[row][i]) > std::abs(a[pivot][i])) pivot = row;
         }
-        std::swap_ranges(a[i], a[i] + kUnknowns, a[pivot]);  // with itself: nothing
-        std::swap(b[i], b[pivot]);
+        if (pivot != i) {
+            std::swap_ranges(a[i], a[i] + kUnknowns, a[pivot]);
+            std::swap(b[i], b[pivot]);
+        }
         const double scale = -1 / a[i][i];
         for (int j = i + 1; j < kUnknowns; ++j) {
             const double alpha = a[j][i] * scale;
