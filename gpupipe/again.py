@@ -15,6 +15,7 @@ from gpupipe.job import Job, Work, decoding_with
 from gpupipe.memory import HostSlots
 from gpupipe.sinks.base import Place, Sink
 from gpupipe.sinks.files import checksum_of
+from gpupipe.stages import AUDIT, Stages
 
 
 class Again:
@@ -69,10 +70,14 @@ class Audit:
     share : float
     tell : callable of (int, str)
         Given the ordinal and the difference of each; empty for none. Called by the audit's thread.
+    stages : Stages, optional
+        With a seat of its own, so that it is seen from outside which item is being made again, and for how long.
     """
 
-    def __init__(self, again: Again, share: float, tell: Callable[[int, str], object]) -> None:
-        self._again, self._share, self._tell = again, share, tell
+    def __init__(
+        self, again: Again, share: float, tell: Callable[[int, str], object], stages: Stages | None = None
+    ) -> None:
+        self._again, self._share, self._tell, self._stages = again, share, tell, stages or Stages()
         self._queue: queue.Queue[tuple[int, Any, str, str] | None] = queue.Queue(maxsize=64)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
@@ -103,9 +108,12 @@ class Audit:
             raise self._error
 
     def _run(self) -> None:
-        while (one := self._queue.get()) is not None:
-            if self._error is None:
-                try:
-                    self._tell(one[0], self._again.difference(*one))
-                except BaseException as error:  # handed to whoever puts the next one, and no more are made
-                    self._error = error
+        with self._stages(AUDIT):
+            while (one := self._queue.get()) is not None:
+                if self._error is None:
+                    self._stages.begin(one[0])
+                    try:
+                        self._tell(one[0], self._again.difference(*one))
+                    except BaseException as error:  # handed to whoever puts the next one, and no more are made
+                        self._error = error
+                    self._stages.end()

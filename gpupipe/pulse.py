@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 
 SEATS = 63
+AUDIT_SEAT = SEATS - 1  # beyond those of any operator
 # Monotonic seconds at an item's start, then its ordinal or -1. Native, so that each is one store and none is torn by a
 # kill; in this order, so that who reads between the two takes an item for younger than it is.
 _ITEM = struct.Struct("@dq")

@@ -9,6 +9,7 @@ from time import monotonic, perf_counter
 from gpupipe.pulse import Pulse
 
 START = "start"
+AUDIT = "audit"
 WAITS = ("wait", "wait to write", "wait for card")
 """Stages in which nothing is done: there is no lease, storage is behind, or the GPU is."""
 

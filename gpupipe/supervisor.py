@@ -29,6 +29,7 @@ from gpupipe.progress import Reporter, Snapshot
 from gpupipe.pulse import Beat
 from gpupipe.sinks.base import Place, Sink
 from gpupipe.sinks.files import BatchSync
+from gpupipe.stages import AUDIT
 from gpupipe.watchdog import Watchdog
 
 COMMIT_SECONDS = 1.0
@@ -339,7 +340,7 @@ class Supervisor:
         if member.lost is not None:
             why = member.lost
         elif member.hung and member.late is None:
-            why = "it did not begin what it was given"
+            why = "it did not begin what it was given" if member.outstanding else "it did not end"
         elif member.hung:
             longest = max((beat.seconds for beat in at_work.values()), default=0.0)
             why = f"it was on it for {longest:.0f} s, longer than it may"
@@ -355,6 +356,11 @@ class Supervisor:
             for position, beat in suspects.items():
                 back.discard(position)
                 self._suspect(position, beat, kind, why)
+        auditing = next((ordinal for ordinal, beat in at_work.items() if beat.stage == AUDIT), None)
+        if innocent or (member.late != auditing if member.hung else suspects):
+            auditing = None
+        if auditing is not None:
+            self._audited(member, auditing, f"item {auditing} was done, and making it again ended its process: {why}")
         if member.lost is not None:
             self._retire(member)
         if not self.stop_reason:
@@ -369,7 +375,7 @@ class Supervisor:
         self._note("hang" if member.hung else "death", text, member.number, ordinal)
         self._reporter.notice(text)
         self.snapshot.deaths += 1
-        if not suspects and not innocent:
+        if member.outstanding and not suspects and not innocent and auditing is None:
             self._idle_deaths += 1
             if self._idle_deaths >= IDLE_DEATHS_ALLOWED:
                 tail = member.log.read_text(errors="replace")[-2000:].strip()

@@ -13,7 +13,7 @@ from gpupipe.member import Member
 
 _LONGEST_TICK_SECONDS = 2.0  # the supervisor's loop turns several times a second; a longer gap was no turn of it
 _CHECK_SECONDS = 1.0
-IDLE_SECONDS = 300.0  # with work and none in hand; a slow disk may hold a worker's start or its writing for a while
+IDLE_SECONDS = 300.0  # with work or told to end, and none in hand; a slow disk may hold a start or a write for a while
 
 
 class Watchdog:
@@ -26,7 +26,9 @@ class Watchdog:
         self._idle: dict[Member, tuple[int, float]] = {}  # items it completed, and seconds since that count
 
     def overdue(self, members: Iterable[Member]) -> list[tuple[Member, int | None]]:
-        """The workers whose time is over, and on which item; None where one did not begin what it was given."""
+        """The workers whose time is over, and on which item; None where one did not begin what it was given, or
+        does not end.
+        """
         now = time.monotonic()
         passed, self._looked = now - self._looked, now
         gap = passed if passed > _LONGEST_TICK_SECONDS else 0.0
@@ -52,7 +54,7 @@ class Watchdog:
         return late
 
     def _idles(self, member: Member, passed: float) -> bool:
-        if not member.outstanding:
+        if not member.outstanding and not member.stopping:
             self._idle.pop(member, None)
             return False
         completed, seconds = self._idle.get(member, (member.completed, 0.0))

@@ -32,7 +32,7 @@ from gpupipe.job import ItemMemoryError, Job, Work, restore
 from gpupipe.machine import usage
 from gpupipe.memory import HostSlot, HostSlots
 from gpupipe.plan import Plan
-from gpupipe.pulse import Pulse
+from gpupipe.pulse import AUDIT_SEAT, Pulse
 from gpupipe.sinks.base import Place
 from gpupipe.stages import Stages
 from gpupipe.wire import Wire
@@ -87,7 +87,7 @@ class Worker:
             self._operator = self._job.operator(place, self._device)
             pinned = None if self._device is None else self._device.card.pinned
             self._slots = self._room(self._operator.depth + _WRITING, pinned)
-            self._audit = self._auditor(place) if setup.audit and self._device is not None else None
+            self._audit = self._auditor(place, pulse) if setup.audit and self._device is not None else None
             self._writer = Writer(self._job, self._sink, self._slots, wire, self._audit)
         self._seats = [Stages(pulse, seat) for seat in range(self._operator.depth)]
         self._free: queue.SimpleQueue[Stages] = queue.SimpleQueue()
@@ -128,13 +128,13 @@ class Worker:
                 "frames"
             ) from error
 
-    def _auditor(self, place: Place) -> Audit:
+    def _auditor(self, place: Place, pulse: Pulse) -> Audit:
         """Makes items again with FFmpeg."""
 
         def tell(ordinal: int, difference: str) -> None:
             self._wire.send({"audit": ordinal, "difference": difference})
 
-        return Audit(Again(self._job, place), self._setup.audit, tell)
+        return Audit(Again(self._job, place), self._setup.audit, tell, Stages(pulse, AUDIT_SEAT))
 
     def _listen(self) -> None:
         # The only reader of the wire. When the supervisor is gone there is nothing worth finishing: what is

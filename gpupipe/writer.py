@@ -28,6 +28,7 @@ from gpupipe.stages import Stages
 from gpupipe.wire import Wire
 
 REPORT_SECONDS = 0.2
+_STATE, _CHECKSUM = 1, 5  # places in a row for the ledger
 _THREAD_PAYS_BYTES = 1 << 18  # a handover costs 0.1 ms, mostly waiting for the GIL: more than writing a small item
 
 
@@ -66,7 +67,8 @@ class Writer:
         self._raise()
         finished = _Finished(completion, completion.work.stages.seconds(), completion.work.stages.failed_in)
         with self._lock:
-            at_once = not self._waiting and self._last_nbytes < _THREAD_PAYS_BYTES
+            # Where items are audited whoever writes them may have to wait, and that shall not be an item's time.
+            at_once = self._audit is None and not self._waiting and self._last_nbytes < _THREAD_PAYS_BYTES
             self._waiting += 1
         if at_once:
             self._write(finished)
@@ -102,12 +104,21 @@ class Writer:
 
     def _write(self, finished: _Finished) -> None:
         row = self._settle(finished)
+        audit = self._audit if self._to_audit(finished.completion, row) else None
         with self._lock:
             self._rows.append(row)
             self._waiting -= 1
             late = time.monotonic() - self._reported > REPORT_SECONDS
-            if late or (self._eager and not self._waiting):
+            if late or audit is not None or (self._eager and not self._waiting):
                 self._report()
+        if audit is not None:  # after the report: whatever the audit may end, the item is done
+            work = finished.completion.work
+            audit.put(work.ordinal, work.item, work.fingerprint, row[_CHECKSUM])
+
+    def _to_audit(self, completion: Completion, row: list[Any]) -> bool:
+        work = completion.work
+        made_on_card = row[_STATE] == DONE and work.backend != "ffmpeg"
+        return self._audit is not None and made_on_card and self._audit.chooses(work.ordinal)
 
     def _settle(self, finished: _Finished) -> list[Any]:
         """Write the item or void it; one row for the ledger."""
@@ -131,8 +142,6 @@ class Writer:
                 work.fingerprint = ABSENT
         self._slots.release(work.slot)
         self._last_nbytes = checksum.nbytes
-        if error is None and self._audit is not None and work.backend != "ffmpeg" and self._audit.chooses(work.ordinal):
-            self._audit.put(work.ordinal, work.item, work.fingerprint, checksum.hexdigest())
         return [
             work.ordinal,
             DONE if error is None else FAILED,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from toy import ToyJob
+from toy import ToyJob, misdeed
 
 from gpupipe import decode
 from gpupipe.cuda.device import Device
@@ -106,6 +106,8 @@ class CardToy(ToyJob):
         return Lanes([_OnCard(self, device)] * 4)
 
     def _process(self, work):
+        if self.audit_says in ("stuck", "crash"):
+            misdeed(self.audit_says, work.ordinal, self.marks)
         completion = super()._process(work)
         if self.audit_says == "different":
             work.slot.rows["payload"][0] ^= 1
@@ -167,7 +169,8 @@ class _Card:
         return np.empty(nbytes, np.uint8)
 
     def close(self):
-        pass
+        if os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-clings":
+            time.sleep(3600)
 
 
 def open_device(number):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from contextlib import closing
 from types import SimpleNamespace
 
@@ -10,18 +11,21 @@ import pytest
 from helpers import Quietly, tree
 
 import gpupipe
-from gpupipe import gauges, launch, planning, posts
+from gpupipe import gauges, launch, planning, posts, watchdog
 from gpupipe.cli.main import main
 from gpupipe.cuda.nvml import GpuSample
 from gpupipe.errors import StoppedError, UsageError
 from gpupipe.forecast import forecast
+from gpupipe.job import Completion, Work
 from gpupipe.jobs.clips import ClipsJob
 from gpupipe.launch import Run
 from gpupipe.ledgers import Ledgers
+from gpupipe.memory import HostSlots
 from gpupipe.posts import Post, assign
 from gpupipe.reports.final import final_text
 from gpupipe.reports.html import page
 from gpupipe.verification import verify
+from gpupipe.writer import Writer
 
 CARDS = ("GPU-a", "GPU-b")
 
@@ -284,6 +288,55 @@ def test_what_an_audit_finds_is_said_and_in_the_report(cards, toys, tmp_path):
     assert "6 DIFFER" in final_text(summary, "items")
     text = page.write(tmp_path / "out").read_text()
     assert "Made otherwise by another backend" in text and "item 3 is made otherwise now" in text
+
+
+@pytest.mark.parametrize(("misdeed", "words"), [("stuck", "longer than it may"), ("crash", "SIGABRT")])
+def test_an_audit_that_ends_its_worker_is_a_difference_and_no_items_fault(cards, toys, tmp_path, misdeed, words):
+    from others import CardToy
+
+    cards("GPU-a")
+    reporter = Quietly()
+    job = toys(["ok"], CardToy, audit_says=misdeed)
+    summary = launch.run(job, Run(tmp_path / "out", audit=1.0, item_timeout=1.5), reporter)
+    assert (summary.done, summary.audited, summary.differences, summary.exit_code) == (1, 1, 1, 1)
+    text = "audit: FFmpeg and cuda:0 differ: item 0 was done, and making it again ended its process: "
+    assert any(notice.startswith(text) and words in notice for notice in reporter.notices)
+    with closing(Ledgers(tmp_path / "out" / ".gpupipe", 0)) as ledgers:
+        assert [outcome.attempts for outcome in ledgers.outcomes()] == [1]
+
+
+def test_a_worker_that_does_not_end_is_ended(cards, toys, tmp_path, monkeypatch):
+    from others import CardToy
+
+    monkeypatch.setattr(watchdog, "IDLE_SECONDS", 1.0)
+    cards("GPU-clings")
+    reporter = Quietly()
+    summary = launch.run(toys(["ok"] * 5, CardToy), Run(tmp_path / "out"), reporter)
+    assert (summary.done, summary.complete, summary.exit_code) == (5, True, 0)
+    assert reporter.notices == ["worker 0 died (it did not end), 0 items go back"]
+
+
+def test_an_item_is_reported_before_its_audit_which_holds_nobody_else(toys, tmp_path):
+    heard, room = [], threading.Event()
+
+    def put(*one):
+        heard.append("audit")
+        room.wait()
+
+    job = toys(["ok"])
+    sink = SimpleNamespace(commit=lambda *words: None)
+    wire = SimpleNamespace(send=lambda message: heard.append("report"))
+    slots = HostSlots(job.rows())
+    audit = SimpleNamespace(chooses=lambda ordinal: True, put=put)
+    writer = Writer(job, sink, slots, wire, audit)
+    work = Work(0, "ok", slots.acquire(0), backend="nvdec")
+    handing = threading.Thread(target=writer.put, args=(Completion(work, sample=object()),), daemon=True)
+    handing.start()
+    handing.join(20)
+    held = handing.is_alive()
+    room.set()
+    writer.finish()
+    assert not held and heard[:2] == ["report", "audit"]
 
 
 def test_the_counters_of_cards_are_kept(monkeypatch, cards, toys, tmp_path):
