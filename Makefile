@@ -76,7 +76,7 @@ sanitize: .venv/.gpupipe-dev
 		UBSAN_OPTIONS=print_stacktrace=1 \
 		PYTHONMALLOC=malloc PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(SANITIZED)/lib \
 		$(PY) -m pytest --capture sys -k "not cuda" tests/sanitize/corpus.py tests/test_plane.py tests/test_transform.py \
-		tests/test_fuzz.py tests/decode
+		tests/test_fuzz.py tests/decode tests/keypoints/test_native_steps.py
 
 # A Python change needs no new installation (it is editable); a change of the sources below builds the extension anew.
 .venv/.gpupipe: $(SOURCES) | .venv/.made

@@ -59,7 +59,7 @@ FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 
 HEAVY = (
     *("PIL", "PyNvVideoCodec", "av", "cupy", "cv2", "faiss", "jinja2", "mediapipe", "nvidia", "pyarrow", "ray", "rich"),
-    *("prometheus_client", "simplejpeg", "tokenizers", "torch"),
+    *("ai_edge_litert", "prometheus_client", "simplejpeg", "tokenizers", "torch"),
 )
 IMPORT_SECONDS = 0.2
 
