@@ -225,7 +225,7 @@ _PACKAGES = (
     _Wanted("nvidia.dali", "nvidia-dali", ("nvidia-dali-cuda130", "nvidia-dali-cuda120"), "pictures on the GPU"),
     _Wanted("pynvml", "nvidia-ml-py", ("nvidia-ml-py",), "counters of the GPU"),
     _Wanted("torch", "torch", ("torch",), "models", "pip install 'torch>=2.14'"),
-    _Wanted("mediapipe", "mediapipe", ("mediapipe",), "body keypoints, as the original", "gpupipe models fetch mediapipe --environment"),
+    _Wanted("mediapipe", "mediapipe", ("mediapipe",), "body keypoints", "gpupipe models fetch mediapipe --environment"),
     _Wanted("faiss", "faiss", ("faiss-gpu", "faiss-cpu"), "vector search", "pip install faiss-cpu"),
     _Wanted("kvikio", "kvikio", ("kvikio-cu13", "kvikio-cu12"), "from GPU to disk", "pip install kvikio-cu13"),
 )
