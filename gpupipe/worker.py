@@ -27,7 +27,7 @@ import numpy as np
 from gpupipe import fingerprint as fingerprints
 from gpupipe.again import Again, Audit
 from gpupipe.cuda.device import Device, open_device
-from gpupipe.errors import DeviceLostError, OutputError, StoppedError, UsageError
+from gpupipe.errors import DeviceLostError, DeviceMemoryError, OutputError, StoppedError, UsageError
 from gpupipe.job import ItemMemoryError, Job, Work, restore
 from gpupipe.machine import usage
 from gpupipe.memory import HostSlot, HostSlots
@@ -117,7 +117,14 @@ class Worker:
             self._device.close()
 
     def _opened(self, opener: str, number: int) -> Device:
-        return replace(open_device(opener, number), tell=lambda text: self._wire.send({"note": text}))
+        try:
+            device = open_device(opener, number)
+        except DeviceMemoryError as error:
+            raise StoppedError(
+                f"a GPU has no memory to begin with: {error}. Free some, leave it out with --gpu-ids, or use --backend "
+                "ffmpeg"
+            ) from error
+        return replace(device, tell=lambda text: self._wire.send({"note": text}))
 
     def _room(self, count: int, pinned: Callable[[int], np.ndarray] | None) -> HostSlots:
         try:

@@ -13,7 +13,7 @@ from toy import ToyJob, misdeed
 
 from gpupipe import decode
 from gpupipe.cuda.device import Device
-from gpupipe.errors import DeviceLostError, UsageError
+from gpupipe.errors import DeviceLostError, DeviceMemoryError, UsageError
 from gpupipe.job import ItemLoop
 from gpupipe.jobs.clips import ClipsJob
 from gpupipe.lanes import Lanes
@@ -174,7 +174,9 @@ class _Card:
 
 
 def open_device(number):
-    """What a worker opens for a card in these tests; GPU-dead does not answer."""
+    """What a worker opens for a card in these tests; GPU-dead does not answer, GPU-full has no memory."""
     if os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-dead":
         raise DeviceLostError("cuda:2 does not answer")
+    if os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-full":
+        raise DeviceMemoryError("cuda:0: out of memory")
     return Device(_Card(), None, None)

@@ -203,6 +203,14 @@ def test_what_dies_on_a_lost_card_blames_no_item(cards, toys, tmp_path):
         assert [event.kind for event in ledgers.ledgers[0].events()].count("device") == 1
 
 
+def test_a_card_without_memory_to_begin_with_is_said_in_words(cards, toys, tmp_path):
+    from others import CardToy
+
+    cards("GPU-full")
+    with pytest.raises(StoppedError, match=r"^a GPU has no memory to begin with: cuda:0: out of memory\. Free some"):
+        launch.run(toys(["ok"], CardToy), Run(tmp_path / "out"), Quietly())
+
+
 def test_with_no_card_left_the_run_stops_and_goes_on_later(cards, toys, tmp_path):
     from others import CardToy
 
