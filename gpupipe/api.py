@@ -349,6 +349,9 @@ def retry(
     ids: Iterable[str | int] = (),
     backend: str | None = None,
     num_workers: int | None = None,
+    gpus: str | int | None = None,
+    gpu_ids: Sequence[str | int] = (),
+    num_workers_per_gpu: int = 1,
     item_timeout: float | None = None,
     memory_per_worker: int | None = None,
     metrics_port: int | None = None,
@@ -366,7 +369,7 @@ def retry(
         Only these ids or ordinals; default all.
     backend : str, optional
         ``"auto"``, ``"ffmpeg"`` or ``"nvdec"``; default the one that the output was planned with.
-    num_workers, item_timeout, memory_per_worker, metrics_port, progress
+    num_workers, gpus, gpu_ids, num_workers_per_gpu, item_timeout, memory_per_worker, metrics_port, progress
         See :func:`clips`.
 
     Returns
@@ -385,6 +388,9 @@ def retry(
     run = Run(
         output=out,
         workers=num_workers,
+        gpus=gpus,
+        gpu_ids=tuple(map(str, gpu_ids)),
+        workers_per_gpu=index(num_workers_per_gpu),
         item_timeout=item_timeout,
         memory_per_worker=None if memory_per_worker is None else index(memory_per_worker),
         max_failure_rate=None,
