@@ -1,14 +1,18 @@
 """The identity of an input file: what tells, on a later run, that it is another file now.
 
 ``size:mtime_ns``, followed by ``:`` and the XXH3-128 of its bytes where contents are asked for. A file of the same size
-and time counts as the same; one that was only touched or copied is the same by its contents.
+and time counts as the same; one that was only touched or copied is the same by its contents. A folder has the sum of
+its files' sizes, the latest of their times, and the contents of all of them.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Literal
+
+import xxhash
 
 from gpupipe.sinks.files import file_hash
 
@@ -24,10 +28,10 @@ def fingerprint(path: str | None, kind: Kind = "stat") -> str:
     """Of the file as it is; ``"absent"`` where there is none, empty where no file is named."""
     if path is None:
         return ""
-    stat = _stat(path)
-    if stat is None:
+    there = _look(path)
+    if there is None:
         return ABSENT
-    quick = f"{stat.st_size}:{stat.st_mtime_ns}"
+    quick = f"{there[0]}:{there[1]}"
     digest = _digest(path) if kind == "content" else ""
     return f"{quick}:{digest}" if digest else quick
 
@@ -36,35 +40,47 @@ def change(before: str, path: str | None) -> Change:
     """What became of the file that had the fingerprint `before`."""
     if path is None:
         return "same" if not before else "changed"
-    stat = _stat(path)
-    if stat is None:
+    there = _look(path)
+    if there is None:
         return "same" if before == ABSENT else "gone"
     size, _, rest = before.partition(":")
     mtime_ns, _, digest = rest.partition(":")
-    if size != str(stat.st_size):
+    if size != str(there[0]):
         return "changed"
-    return "same" if mtime_ns == str(stat.st_mtime_ns) or (digest and digest == _digest(path)) else "changed"
+    return "same" if mtime_ns == str(there[1]) or (digest and digest == _digest(path)) else "changed"
 
 
-def patience_seconds(path: str | None) -> float:
-    """Seconds that an item may take: :data:`PATIENCE_SECONDS`, and ten seconds more for every megabyte of its file.
+def patience_seconds(path: str | None, pace: float) -> float:
+    """Seconds that an item may take: :data:`PATIENCE_SECONDS`, and ten times `pace` for every megabyte of its input.
 
-    A hundred times what decoding all of it takes on a slow core, so that only what hangs is ended.
+    With a pace of 1 a hundred times what decoding all of it takes on a slow core, so that only what hangs is ended.
     """
-    stat = None if path is None else _stat(path)
-    return PATIENCE_SECONDS + (0 if stat is None else stat.st_size) / 1e5
+    there = None if path is None else _look(path)
+    return PATIENCE_SECONDS + pace * (0 if there is None else there[0]) / 1e5
 
 
-def _stat(path: str) -> os.stat_result | None:
+def _look(path: str) -> tuple[int, int] | None:
+    """Size in bytes and time in ns; None where nothing is there."""
     try:
-        return os.stat(path)  # noqa: PTH116 - a resume does this for every item: making a Path costs more
+        stat = os.stat(path)  # noqa: PTH116 - a resume does this for every item: making a Path costs more
+        if not S_ISDIR(stat.st_mode):
+            return stat.st_size, stat.st_mtime_ns
+        with os.scandir(path) as entries:
+            inside = [entry.stat() for entry in entries]
     except (OSError, ValueError):  # a name that no file can have
         return None
+    return sum(one.st_size for one in inside), max([stat.st_mtime_ns, *(one.st_mtime_ns for one in inside)])
 
 
 def _digest(path: str) -> str:
     """Of the bytes; empty where they cannot be read, which the item's own reading will say."""
+    there = Path(path)
     try:
-        return file_hash(Path(path))
+        if not there.is_dir():
+            return file_hash(there)
+        names = sorted(one.name for one in there.iterdir())
+        return xxhash.xxh3_128_hexdigest(
+            "".join(f"{name}\0{file_hash(there / name)}\0" for name in names).encode(errors="surrogateescape")
+        )
     except OSError:
         return ""

@@ -164,7 +164,7 @@ def forecast(job: Job, how: Run, reporter: Reporter) -> Forecast:
                     planning.maker(job, how.output, old)
             elif not how.overwrite and there == how.output:
                 planning.refuse_foreign(job, how.output, bookkeeping)
-            plan = planning.make_plan(job, bookkeeping, source)
+            plan = planning.make_plan(job, bookkeeping, source, reporter)
         with closing(plan):
             return _Look(job, how, plan, scratch, there, planned).forecast()
 

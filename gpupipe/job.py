@@ -8,7 +8,7 @@ import importlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from gpupipe.plan import Plan, PlanWriter
 from gpupipe.sinks.base import Place, Sample, Sink
 from gpupipe.stages import Stages
 from gpupipe.types import Size
+
+Made = TypeVar("Made")
 
 
 class ItemMemoryError(MemoryError):
@@ -133,8 +135,8 @@ class ItemLoop:
             yield worked(self._process, work)
 
 
-def worked(process: Callable[[Work], Completion], work: Work) -> Completion:
-    """Work one item; an error is its own, but for those that would meet any other item too.
+def worked(process: Callable[[Work], Made], work: Work) -> Made | Completion:
+    """Work one item; an error is its own, a completion without a sample, but for those that any other item would meet.
 
     Raises
     ------
@@ -169,6 +171,8 @@ class Job(Protocol):
     """One bulk job. Made from the command line in the supervisor, from the plan's words in a worker."""
 
     name: ClassVar[str]
+    pace: ClassVar[float]
+    """How much longer than decoding its input an item takes, for the time after which it counts as hanging."""
 
     @property
     def backend(self) -> str:

@@ -38,6 +38,12 @@ _FILES = {"items.idx", "order.npy", "starts.npy"}
 _ANEW = "Put it back from a copy, or make the dataset anew in another output folder."
 
 
+def folder_of(output: Path) -> Path:
+    """The dataset's folder: `output` itself, or ``FILE.gpupipe`` beside it where the output is a file."""
+    beside = output.with_name(f"{output.name}{BOOKKEEPING}")
+    return beside if beside.is_dir() and not (output / BOOKKEEPING).is_dir() else output
+
+
 class Plan:
     """A plan read back from disk; raises :class:`UsageError`, which names the file, where it is none.
 
@@ -152,6 +158,7 @@ class PlanWriter:
         self._hash = xxhash.xxh3_128()
         self._arrays: dict[str, np.ndarray] = {}
         self.count = 0
+        self.notices: list[str] = []  # what whoever adds the items has to say about them
 
     def add(self, item: Any) -> None:
         """Append one item, any JSON value."""

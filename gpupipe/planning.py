@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
-from stat import S_ISREG
+from stat import S_ISDIR, S_ISREG
 from types import NoneType
 from typing import Any
 
@@ -33,11 +33,16 @@ def check_output(output: Path) -> None:
 
 
 def source_facts(path: Path) -> dict[str, Any]:
-    """Path, size and time of the file the items are planned from; raises :class:`UsageError` where it is not there."""
+    """Path, size and time of the file the items are planned from; raises :class:`UsageError` where it is not there.
+
+    Of a folder only the path: nothing but looking through all of it tells whether it changed.
+    """
     try:
         stat = path.stat()
     except OSError as error:
         raise UsageError(f"{path}: no such file ({error.strerror})") from error
+    if S_ISDIR(stat.st_mode):
+        return {"path": str(path.absolute()), "size": None, "mtime_ns": None}
     if not S_ISREG(stat.st_mode):
         raise UsageError(f"{path}: no such file (it is something else)")
     return {"path": str(path.absolute()), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
@@ -85,7 +90,7 @@ def load_or_make_plan(job: Job, output: Path, overwrite: bool, source: dict[str,
     if not plans.exists(bookkeeping):
         if not overwrite:
             refuse_foreign(job, output, bookkeeping)
-        return make_plan(job, bookkeeping, source)
+        return make_plan(job, bookkeeping, source, reporter)
     return load_plan(job, output, source, bookkeeping, reporter)
 
 
@@ -95,11 +100,19 @@ def refuse_foreign(job: Job, output: Path, scratch: Path) -> None:
         raise UsageError(
             f"{output}: holds {there}, which no run of gpupipe recorded. Choose another output folder, or --overwrite."
         )
+    for name in job.remains():
+        beside = Path(os.path.normpath(output / name))
+        if beside.parent == output.parent and os.path.lexists(beside):  # the output that was asked for by its name
+            raise UsageError(
+                f"{beside}: is there, and no run of gpupipe recorded it. Choose another output, or --overwrite."
+            )
 
 
-def make_plan(job: Job, bookkeeping: Path, source: dict[str, Any]) -> Plan:
+def make_plan(job: Job, bookkeeping: Path, source: dict[str, Any], reporter: Reporter) -> Plan:
     """A new plan, frozen in its place."""
     writer = write_plan(job, bookkeeping, source)
+    for text in writer.notices:
+        reporter.notice(text)
     try:
         return writer.publish()
     except BaseException:
@@ -115,7 +128,7 @@ def load_plan(job: Job, output: Path, source: dict[str, Any], scratch: Path, rep
     with ExitStack() as opened:
         plan = opened.enter_context(closing(Plan(output / BOOKKEEPING / "plan")))
         lines = plans.differences(plan, job.name, job.options())
-        if not lines and plan.source != source:
+        if not lines and (plan.source != source or source["size"] is None):
             writer = write_plan(job, scratch, source)
             if writer.items_hash != plan.items_hash:
                 lines.append(

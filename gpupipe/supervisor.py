@@ -87,7 +87,9 @@ class Supervisor:
         self._setup, self._plan, self._ledger, self._epoch = setup, plan, ledger, epoch
         self._sink, self._place, self._reporter, self._job = sink, place, reporter, job
         self._fail_fast, self._max_failure_rate, self._on_commit = fail_fast, max_failure_rate, on_commit
-        self._watchdog = Watchdog(lambda ordinal: item_timeout or patience_seconds(job.input_file(plan.item(ordinal))))
+        self._watchdog = Watchdog(
+            lambda ordinal: item_timeout or patience_seconds(job.input_file(plan.item(ordinal)), job.pace)
+        )
         self._record = record
         self._events: list[Event] = []
         self._states = states

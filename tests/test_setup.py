@@ -43,7 +43,7 @@ FLOORS = (
         "gauges",
         "doctor",
     ),
-    ("job", "lanes", "landmarks"),
+    ("job", "lanes", "ahead", "landmarks"),
     ("remains", "again"),
     ("planning", "redo"),
     ("worker", "writer", "member", "watchdog", "prober"),

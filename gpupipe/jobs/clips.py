@@ -59,6 +59,7 @@ class ClipsJob:
     """
 
     name: ClassVar[str] = "clips"
+    pace: ClassVar[float] = 1.0
 
     num_frames: int = 16
     frame_height: int = 160

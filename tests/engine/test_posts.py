@@ -247,7 +247,7 @@ def test_what_was_planned_for_a_card_is_retried_where_there_is_none(cards, tmp_p
     job = ClipsJob(pairs_json=str(tmp_path / "pairs.json"), clips_dir=str(tmp_path / "clips"), backend="nvdec")
     out = str(tmp_path / "out")
     (tmp_path / "out" / ".gpupipe").mkdir(parents=True)
-    planning.make_plan(job, tmp_path / "out" / ".gpupipe", planning.source_facts(job.source())).close()
+    planning.make_plan(job, tmp_path / "out" / ".gpupipe", planning.source_facts(job.source()), Quietly()).close()
     cards(reason="no NVIDIA driver")
     assert main(["retry", out, "--quiet"]) == 2
     assert "--backend nvdec: no NVIDIA driver" in capsys.readouterr().err

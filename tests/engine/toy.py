@@ -30,6 +30,7 @@ class ToyJob:
     """`plan_file`: a JSON list of words, one an item: ok, needs-input, or a misdeed."""
 
     name = "toy"
+    pace = 1.0
     backend = "ffmpeg"
     format: str = "npy"
     shard_size: int = 8
