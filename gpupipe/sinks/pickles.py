@@ -113,6 +113,41 @@ def pieces(obj: object) -> Iterator[bytes | memoryview]:
     yield bytes(pending) + b"."
 
 
+def body(obj: object) -> bytes:
+    """The opcodes of a value alone, to be put into a pickle that is made piece by piece; see :func:`pieces`."""
+    return dumps(obj)[2:-1]
+
+
+class Growing:
+    """A list or dict written as its elements come; the bytes are those of the whole one.
+
+    Before each element (of a dict: key and value) call :meth:`element`, then write its opcodes (:func:`body`).
+
+    Parameters
+    ----------
+    write : callable
+        Takes the bytes, in order.
+    kind : type
+        ``list`` or ``dict``.
+    """
+
+    def __init__(self, write: Callable[[bytes], object], kind: type[list[Any]] | type[dict[Any, Any]]) -> None:
+        self._write, self._end = write, b"e" if kind is list else b"u"
+        self.count = 0
+        write(b"]" if kind is list else b"}")
+
+    def element(self) -> None:
+        """Another element begins."""
+        if self.count % _BATCH == 0:
+            self._write(b"(" if self.count == 0 else self._end + b"(")
+        self.count += 1
+
+    def close(self) -> None:
+        """There are no more."""
+        if self.count:
+            self._write(self._end)
+
+
 def _write(obj: Any, depth: int) -> Iterator[bytes | memoryview]:
     kind = type(obj)
     if kind in _ATOMS:

@@ -147,7 +147,7 @@ def write_dataset(
         _write_shard(folder, shard, kept, clips)
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), folder / "index.parquet", row_group_size=row_group)
     if root is not None:
-        writer = PlanWriter(folder / ".gpupipe", "keypoints", {}, {"dataset_path": root}, {})
+        writer = PlanWriter(folder / ".gpupipe", "keypoints", {}, {}, {"path": root, "size": None})
         for item in items:
             writer.add(item[0].path)
         writer.publish().close()

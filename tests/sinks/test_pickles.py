@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from gpupipe.errors import InputError
-from gpupipe.sinks.pickles import array_pieces, dumps, load, loads, pieces
+from gpupipe.sinks.pickles import Growing, array_pieces, body, dumps, load, loads, pieces
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "goldens" / "pickles.json").read_text())
 
@@ -157,6 +157,24 @@ def test_large_arrays_are_not_copied():
     views = [piece for piece in pieces({"a": array, "b": 1}) if isinstance(piece, memoryview)]
     assert len(views) == 1
     assert np.shares_memory(np.frombuffer(views[0], dtype=np.int64), array)
+
+
+@pytest.mark.parametrize("count", [0, 1, 999, 1000, 1001, 2000, 2001])
+def test_growing_containers_are_those_written_whole(count):
+    written: list[bytes] = []
+    growing = Growing(written.append, list)
+    for number in range(count):
+        growing.element()
+        written.append(body({"n": number}))
+    growing.close()
+    assert b"".join(written) == body([{"n": number} for number in range(count)])
+    written.clear()
+    growing = Growing(written.append, dict)
+    for number in range(count):
+        growing.element()
+        written.append(body(str(number)) + body(number))
+    growing.close()
+    assert b"".join(written) == body({str(number): number for number in range(count)})
 
 
 class Name(str):
