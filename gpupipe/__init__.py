@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gpupipe.api import clips, load_pickle, report, retry, status, verify
+    from gpupipe.api_keypoints import keypoints
     from gpupipe.errors import (
         CorruptError,
         DecodeError,
@@ -58,6 +59,7 @@ __all__ = [
     "Video",
     "__version__",
     "clips",
+    "keypoints",
     "load_pickle",
     "open_video",
     "report",
@@ -68,6 +70,7 @@ __all__ = [
 
 _HOMES = {
     "api": ("clips", "load_pickle", "report", "retry", "status", "verify"),
+    "api_keypoints": ("keypoints",),
     "forecast": ("Forecast",),
     "summary": ("Summary",),
     "types": ("StreamInfo",),

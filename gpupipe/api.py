@@ -5,16 +5,13 @@ A function takes what its command takes, under the same names, and gives the sam
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import replace
+from contextlib import closing
 from operator import index
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from gpupipe import forecast, jobs, launch, planning, verification
+from gpupipe import jobs, launch, planning, verification
 from gpupipe import plan as plans
 from gpupipe.decode import BACKENDS, MAX_PIXELS
 from gpupipe.errors import UsageError
@@ -22,19 +19,16 @@ from gpupipe.fingerprint import Kind
 from gpupipe.forecast import Forecast
 from gpupipe.job import Job, decoding_with
 from gpupipe.jobs.clips import ClipsJob
-from gpupipe.launch import INTERRUPTED, Run
-from gpupipe.plan import BOOKKEEPING, Plan
-from gpupipe.progress import Reporter
+from gpupipe.launch import Run
+from gpupipe.plan import BOOKKEEPING, Plan, folder_of
 from gpupipe.redo import Choice
 from gpupipe.reports import final
-from gpupipe.reports.live import Display, Lines, Quiet
+from gpupipe.shown import StrPath, absolute, forecast_of, run_shown, unless_interrupted
 from gpupipe.sinks import pickles
 from gpupipe.sinks.base import SHARD_SIZE
 from gpupipe.summary import Summary
 from gpupipe.types import Size
 from gpupipe.verification import Verdict
-
-StrPath = str | os.PathLike[str]
 
 
 # fmt: off
@@ -221,9 +215,9 @@ def clips(
         stream=None if stream is None else index(stream),
         max_pixels=index(max_pixels),
         shard_size=index(shard_size),
-        pairs_json=_absolute(pairs_json),
-        clips_dir=None if clips_dir is None else _absolute(clips_dir),
-        videos_dir=None if videos_dir is None else _absolute(videos_dir),
+        pairs_json=absolute(pairs_json),
+        clips_dir=None if clips_dir is None else absolute(clips_dir),
+        videos_dir=None if videos_dir is None else absolute(videos_dir),
         backend=backend,
     )
     run = Run(
@@ -247,7 +241,7 @@ def clips(
     if dry_run:
         return forecast_of(job, run)
     shown = run_shown(lambda reporter: launch.run(job, run, reporter), "clips", progress, metrics_port=metrics_port)
-    return _unless_interrupted(shown)
+    return unless_interrupted(shown)
 
 
 def status(output_dir: StrPath) -> dict[str, Any]:
@@ -264,7 +258,7 @@ def status(output_dir: StrPath) -> dict[str, Any]:
     UsageError
         No output of gpupipe is there.
     """
-    return final.status(Path(output_dir))
+    return final.status(folder_of(Path(output_dir)))
 
 
 def report(output_dir: StrPath, output: StrPath | None = None, *, pictures: int = 24, seed: int = 0) -> Path:
@@ -276,7 +270,7 @@ def report(output_dir: StrPath, output: StrPath | None = None, *, pictures: int 
     Parameters
     ----------
     output_dir : path
-        As it was given to the job. Only read, but for the file itself.
+        As it was given to the job, a folder or a file. Only read, but for the file itself.
     output : path, optional
         The file; default ``report.html`` in `output_dir`.
     pictures : int
@@ -298,7 +292,8 @@ def report(output_dir: StrPath, output: StrPath | None = None, *, pictures: int 
     """
     from gpupipe.reports.html import page
 
-    return page.write(Path(output_dir), None if output is None else Path(output), index(pictures), index(seed))
+    out = folder_of(Path(output_dir))
+    return page.write(out, None if output is None else Path(output), index(pictures), index(seed))
 
 
 def verify(
@@ -316,7 +311,7 @@ def verify(
     Parameters
     ----------
     output_dir : path
-        As it was given to the job.
+        As it was given to the job, a folder or a file.
     deep : int
         So many done items are also made again from their inputs and compared.
     seed : int
@@ -338,7 +333,7 @@ def verify(
     LockedError
         A run is at work on it.
     """
-    out = Path(output_dir)
+    out = folder_of(Path(output_dir))
     return verification.verify(job_at(out), out, index(deep), seed, repair, tell)
 
 
@@ -362,7 +357,7 @@ def retry(
     Parameters
     ----------
     output_dir : path
-        As it was given to the job.
+        As it was given to the job, a folder or a file.
     reasons : iterable of str
         Only failures of these types, as in ``failed.jsonl``; default all.
     ids : iterable of str or int
@@ -383,7 +378,7 @@ def retry(
     LockedError, OutputError, StoppedError
         See :func:`clips`.
     """
-    out = Path(output_dir).absolute()
+    out = folder_of(Path(output_dir).absolute())
     job, choice = job_at(out, backend), Choice(frozenset(reasons), frozenset(map(str, ids)))
     run = Run(
         output=out,
@@ -398,7 +393,7 @@ def retry(
     shown = run_shown(
         lambda reporter: launch.retry(job, run, choice, reporter), "items", progress, metrics_port=metrics_port
     )
-    return _unless_interrupted(shown)
+    return unless_interrupted(shown)
 
 
 def job_at(out: Path, backend: str | None = None) -> Job:
@@ -436,76 +431,6 @@ def load_pickle(path: StrPath) -> Any:
         return pickles.load(file)
 
 
-def run_shown(
-    work: Callable[[Reporter], Summary],
-    unit: str,
-    progress: bool = True,
-    notices: Iterable[str] = (),
-    metrics_port: int | None = None,
-) -> Summary:
-    """Work under the display that fits stderr, or under none; commands and functions alike.
-
-    Parameters
-    ----------
-    work : callable
-        :func:`gpupipe.launch.run` or the like, but for the reporter.
-    unit : str
-        What the job calls its items.
-    progress : bool
-        Show a live display on a terminal, plain lines elsewhere.
-    notices : iterable of str
-        To say before the start.
-    metrics_port : int or None
-        Serve metrics there; None for nowhere.
-
-    Returns
-    -------
-    Summary
-        With every notice in it.
-    """
-    reporter: Quiet
-    if not progress or sys.stderr is None:  # None where the caller closed it
-        reporter = Quiet()
-    elif sys.stderr.isatty():
-        reporter = Display(sys.stderr, unit)
-    else:
-        reporter = Lines(sys.stderr, unit)
-    with reporter, _served(reporter, metrics_port) as told:
-        for text in notices:
-            reporter.notice(text)
-        summary = work(told)
-    return replace(summary, notices=reporter.notices)
-
-
-def _served(reporter: Reporter, port: int | None) -> AbstractContextManager[Reporter]:
-    if port is None:
-        return nullcontext(reporter)
-    from gpupipe.reports.metrics import served
-
-    return served(reporter, port)
-
-
-def forecast_of(job: Job, run: Run, notices: Iterable[str] = ()) -> Forecast:
-    """What a run of a job would do, with every notice in it; see :func:`gpupipe.forecast.forecast`."""
-    reporter = Quiet()
-    for text in notices:
-        reporter.notice(text)
-    found = forecast.forecast(job, run, reporter)
-    return replace(found, notices=[*reporter.notices, *found.notices])
-
-
-def _unless_interrupted(summary: Summary) -> Summary:
-    # A command says so by its exit code; a script that went on would take a part for the whole.
-    if summary.stop_reason == INTERRUPTED:
-        raise KeyboardInterrupt(f"{summary.output}: {summary.pending} items left; the same call continues")
-    return summary
-
-
 def _check_backend(backend: str | None) -> None:
     if backend is not None and backend not in BACKENDS:
         raise UsageError(f"backend {backend!r}: expected one of {', '.join(BACKENDS)}")
-
-
-def _absolute(path: StrPath) -> str:
-    # Workers and later runs find it from any folder.
-    return str(Path(path).absolute())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +16,14 @@ from gpupipe.decode.index import FrameIndex
 from gpupipe.decode.pool import DecoderPool
 from gpupipe.decode.sampling import uniform, within
 from gpupipe.errors import DeviceMemoryError, UnsupportedError
-from gpupipe.sinks.files import Buffer, output_errors, write_at
+from gpupipe.sinks.files import Buffer
+from gpupipe.sinks.spool import Spool
 from gpupipe.stages import Stages
 from gpupipe.transform import Resizer
 from gpupipe.types import DeviceSurface, Size, StreamInfo, Surface
 
 Window = tuple[float, float | None]
 """``(begin, end)`` in seconds after the stream's start, end excluded; None for to the end."""
-
-_CHUNK = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -134,7 +131,7 @@ class FrameReader:
         return self._on_either(path, lambda decoder: self._every(decoder, window))
 
     def _every(self, decoder: Decoder, window: Window | None) -> Frames:
-        spool, staged = _Spool(self._spool), self._staging()
+        spool, staged = Spool(self._spool), self._staging()
         waiting: list[int] = []  # positions of the rows that are staged
 
         with self._ticket(staged) as ticket:
@@ -143,7 +140,7 @@ class FrameReader:
                 ticket.finish(len(waiting))
                 with self._stages("write"):
                     for position, row, length in runs([(position, row) for row, position in enumerate(waiting)]):
-                        spool.write(staged[row : row + length], position)
+                        spool.write(staged[row : row + length], position * staged[0].nbytes)
                 waiting.clear()
 
             def put(position: int, surface: Surface | DeviceSurface) -> None:
@@ -230,29 +227,6 @@ class FrameReader:
         if self._decoder is not None:
             self._decoder.close()
             self._decoder = None
-
-
-class _Spool:
-    """A nameless file of pictures; gone with the last that reads it."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        with output_errors(folder):
-            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed with this
-
-    def write(self, pictures: np.ndarray, position: int) -> None:
-        """Put pictures, [n, H, W, 3], from `position` on."""
-        with output_errors(self._folder):
-            write_at(self._file.fileno(), [pictures], position * pictures[0].nbytes)
-
-    def pieces(self, nbytes: int) -> Iterator[Buffer]:
-        """The first so many bytes."""
-        for offset in range(0, nbytes, _CHUNK):
-            yield os.pread(self._file.fileno(), min(_CHUNK, nbytes - offset), offset)
-
-    def __del__(self) -> None:
-        if hasattr(self, "_file"):
-            self._file.close()
 
 
 class _InPlace:

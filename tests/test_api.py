@@ -122,8 +122,8 @@ def test_same_output_as_the_command(data, tmp_path, format):
 
 
 def test_same_defaults_as_the_command():
-    _, commands = _parser()
-    flags = {action.dest: action.default for action in commands["clips"]._actions}
+    _, jobs = _parser()
+    flags = {action.dest: action.default for action in jobs["clips",]._actions}
     parameters = inspect.signature(gpupipe.clips).parameters
     renamed = {"size": (flags["frame_height"], flags["frame_width"]), "progress": False}
     for name, parameter in parameters.items():

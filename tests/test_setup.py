@@ -51,7 +51,8 @@ FLOORS = (
     ("launch", "verification", "estimate", "forecast"),
     ("jobs",),
     ("reports",),
-    ("api",),
+    ("shown",),
+    ("api", "api_keypoints"),
     ("cli",),
     ("demo",),
 )

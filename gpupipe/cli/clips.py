@@ -10,7 +10,7 @@ from gpupipe.cli.run import add_job_flags, run_job
 from gpupipe.errors import UsageError
 
 
-def add(commands: Any) -> None:
+def add(commands: Any) -> argparse.ArgumentParser:
     """Add the subcommand."""
     from gpupipe.decode import MAX_PIXELS
     from gpupipe.jobs.clips import FORMATS, SPLIT_MODES
@@ -54,6 +54,7 @@ def add(commands: Any) -> None:
     )
     add_job_flags(parser)
     parser.set_defaults(run=_run)
+    return parser
 
 
 def _run(arguments: argparse.Namespace) -> int:

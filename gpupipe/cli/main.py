@@ -9,12 +9,10 @@ import traceback
 from collections.abc import Sequence
 
 from gpupipe import __version__
-from gpupipe.cli import clips, doctor, models, report, retry, status, verify
+from gpupipe.cli import clips, doctor, keypoints, models, report, retry, status, verify
 from gpupipe.cli.run import read_settings
 from gpupipe.errors import GpupipeError, UsageError
 from gpupipe.summary import EXIT_INTERRUPTED, EXIT_STOPPED, EXIT_USAGE
-
-JOBS = ("clips",)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,11 +20,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal of another encoding shows \\xe9, and ends nothing
             stream.reconfigure(errors="backslashreplace")
-    words = dashes(sys.argv[1:] if argv is None else argv)
-    parser, commands = _parser()
+    words = keypoints.whole(dashes(sys.argv[1:] if argv is None else argv))
+    parser, jobs = _parser()
     try:
-        if words and words[0] in JOBS:
-            read_settings(commands[words[0]], words[0])
+        for job, flags in jobs.items():
+            if words[: len(job)] == list(job):
+                read_settings(flags, job[0])
         arguments = parser.parse_args(words)
         return int(arguments.run(arguments))
     except UsageError as error:
@@ -57,13 +56,15 @@ def dashes(argv: Sequence[str]) -> list[str]:
     return words
 
 
-def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+def _parser() -> tuple[argparse.ArgumentParser, dict[tuple[str, ...], argparse.ArgumentParser]]:
+    """The parser, and those of the jobs by the words that call them."""
     parser = argparse.ArgumentParser(prog="gpupipe", description="Bulk media work: nothing lost, nothing silent.")
     parser.add_argument("--version", action="version", version=f"gpupipe {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (clips, status, report, verify, retry, doctor, models):
+    jobs = {("clips",): clips.add(commands), ("keypoints", keypoints.EXTRACT): keypoints.add(commands)}
+    for command in (status, report, verify, retry, doctor, models):
         command.add(commands)
-    return parser, commands.choices
+    return parser, jobs
 
 
 if __name__ == "__main__":

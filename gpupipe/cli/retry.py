@@ -9,6 +9,7 @@ from typing import Any
 from gpupipe import api, launch
 from gpupipe.cli.run import add_run_flags, run_and_report, run_asked
 from gpupipe.decode import BACKENDS
+from gpupipe.plan import folder_of
 from gpupipe.redo import Choice
 
 
@@ -26,7 +27,7 @@ def add(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    out = arguments.output.absolute()
+    out = folder_of(arguments.output.absolute())
     job = api.job_at(out, arguments.backend)
     run, choice = run_asked(arguments, out), Choice(frozenset(arguments.reason), frozenset(arguments.ids))
     return run_and_report(lambda reporter: launch.retry(job, run, choice, reporter), [], arguments, unit="items")

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from gpupipe import launch
-from gpupipe.api import forecast_of, run_shown
 from gpupipe.cli.say import say
 from gpupipe.decode import BACKENDS
 from gpupipe.errors import UsageError
@@ -23,6 +22,7 @@ from gpupipe.launch import MAX_FAILURE_RATE, Run
 from gpupipe.progress import Reporter
 from gpupipe.reports.final import final_text
 from gpupipe.reports.forecast import forecast_text
+from gpupipe.shown import forecast_of, run_shown
 from gpupipe.summary import Summary
 
 SETTINGS = Path("gpupipe.toml")

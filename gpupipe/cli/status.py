@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gpupipe.cli.say import say
+from gpupipe.plan import folder_of
 from gpupipe.reports.final import status, status_text
 
 
@@ -20,6 +21,6 @@ def add(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    found = status(arguments.output)
+    found = status(folder_of(arguments.output))
     say(json.dumps(found) if arguments.json else status_text(found))
     return 0

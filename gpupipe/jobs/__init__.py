@@ -8,7 +8,7 @@ from collections.abc import Callable
 from gpupipe.errors import UsageError
 from gpupipe.job import Job
 
-JOBS = {"clips": "gpupipe.jobs.clips:ClipsJob"}
+JOBS = {"clips": "gpupipe.jobs.clips:ClipsJob", "keypoints": "gpupipe.jobs.keypoints:KeypointsJob"}
 
 
 def kind(name: str) -> Callable[..., Job]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +47,7 @@ def thumbnail(place: Place, form: str, ordinal: int, name: str | None) -> Pictur
     """
     if form == "npy":
         shard, row = divmod(ordinal, place.shard_size)
-        array = _of_shard(place.out / f"frames-{shard:05d}.npy", row)
+        array = row_of_shard(place.out / f"frames-{shard:05d}.npy", row)
     elif form == "webdataset":
         array = _of_tar(place, ordinal)
     else:
@@ -87,7 +88,8 @@ def strip(frames: Picture, columns: int, gap: int = 4, paper: int = 32) -> Pictu
     return sheet
 
 
-def _of_shard(path: Path, row: int) -> Picture:
+def row_of_shard(path: Path, row: int) -> npt.NDArray[Any]:
+    """A row of an array file, under its final name or while it is partial; see :func:`thumbnail` for errors."""
     partial = path.with_name(f"{path.name}.partial")
     # Where neither is there at these looks it was renamed between them, or is gone.
     there = next((one for one in (path, partial) if one.exists()), path)

@@ -1,0 +1,78 @@
+"""A keypoints job as it is planned: what was asked for, and what decides the numbers on this machine."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+from gpupipe import plan as plans
+from gpupipe.cuda import devices
+from gpupipe.decode.images import open_images
+from gpupipe.errors import MissingInputError, UsageError
+from gpupipe.jobs.annotations import annotation_files, annotations_digest
+from gpupipe.jobs.keypoint_sources import clips
+from gpupipe.jobs.keypoints import KeypointsJob
+from gpupipe.ops.keypoints import executors
+from gpupipe.plan import BOOKKEEPING, Plan
+
+PICKLES = (".pkl", ".pickle")
+
+
+def dataset_folder(output: Path) -> tuple[Path, str]:
+    """Where the dataset of ``--output-path`` lies, and the name of the pickle beside it; empty for none."""
+    if output.suffix.lower() in PICKLES:
+        return output.with_name(f"{output.name}{BOOKKEEPING}"), output.name
+    return output, ""
+
+
+def planned(job: KeypointsJob, output: Path, backend: str) -> KeypointsJob:
+    """Complete a job: which executor and device run it, what is installed, what the source holds.
+
+    A dataset that is there is continued with the executor that began it, where the choice is left open.
+
+    Parameters
+    ----------
+    job : KeypointsJob
+        As asked for; `executor` may be ``"auto"``, `annotations_path` may be empty.
+    output : Path
+        The dataset's folder.
+    backend : str
+        ``"auto"``, ``"ffmpeg"`` (CPU cores) or ``"nvdec"`` (GPUs).
+
+    Raises
+    ------
+    UsageError
+        What is asked for is not installed, or the source is none.
+    """
+    executor, device = _executor(job.executor, output, backend)
+    source = Path(job.dataset_path)
+    found = clips(source, job.splits or None, job.max_samples_per_split)
+    items = "pictures" if found.pictures and job.mode == "stateless" else "clips"
+    said = annotation_files(source, job.annotations_path, found.splits)
+    try:
+        networks = executors.identity(executor, device, job.precision)
+    except MissingInputError as error:
+        raise UsageError(str(error)) from error
+    with open_images("cpu") as decoder:
+        pictures = decoder.identity() if found.pictures else ""
+    return replace(
+        job, executor=executor, device=device, items=items, networks=networks, image_decoder=pictures,
+        annotations=annotations_digest(said),
+    )  # fmt: skip
+
+
+def _executor(asked: str, output: Path, backend: str) -> tuple[str, str]:
+    if asked == "auto" and plans.exists(output / BOOKKEEPING):
+        with closing(Plan(output / BOOKKEEPING / "plan")) as plan:
+            there = plan.options.get("executor"), plan.options.get("device")
+        if isinstance(there[0], str) and isinstance(there[1], str):
+            return there[0], there[1]
+    missing = "--backend ffmpeg" if backend == "ffmpeg" else devices.missing()
+    if missing is None and find_spec("torch") is None:
+        missing = "torch is not installed: pip install gpupipe[cu13]"
+    executor = executors.choose(asked, missing is None)
+    if backend == "nvdec" and (missing is not None or executor != "torch"):
+        raise UsageError(f"--backend nvdec: {missing or f'--executor {executor} has no use for a GPU'}")
+    return executor, "cuda" if executor == "torch" and missing is None else "cpu"
