@@ -1,5 +1,6 @@
 """The networks' files and what runs them."""
 
+import subprocess
 import sys
 
 import numpy as np
@@ -53,3 +54,17 @@ def test_without_litert_the_error_says_what_to_install(monkeypatch):
         identity()
     with pytest.raises(UsageError, match=r"pip install gpupipe\[keypoints\]"):
         Networks({})
+
+
+def test_stderr_has_no_notes_of_litert_and_all_else(models):
+    code = """
+import os
+from gpupipe.ops.keypoints.models import read_models
+from gpupipe.ops.keypoints.networks import Networks, _without_notes
+Networks(read_models())
+with _without_notes():
+    os.write(2, b"INFO: something\\nERROR: something else\\n")
+os.write(2, b"INFO: afterwards\\n")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "ERROR: something else\nINFO: afterwards\n"

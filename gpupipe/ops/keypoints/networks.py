@@ -19,7 +19,10 @@ and its last bits turn into errors of 0.05 pixels in the hands, where LiteRT's a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
 
@@ -49,8 +52,9 @@ class Networks:
         self._inputs: dict[str, Any] = {}
         self._outputs: dict[str, list[int]] = {}
         for name, network in NETWORKS.items():
-            interpreter = make(model_content=pruned(models[name], network.outputs), num_threads=1)
-            interpreter.allocate_tensors()
+            with _without_notes():
+                interpreter = make(model_content=pruned(models[name], network.outputs), num_threads=1)
+                interpreter.allocate_tensors()
             self._interpreters[name] = interpreter
             self._inputs[name] = interpreter.tensor(interpreter.get_input_details()[0]["index"])
             self._outputs[name] = [output["index"] for output in interpreter.get_output_details()]
@@ -77,6 +81,23 @@ def identity() -> str:
     """
     _interpreter()
     return f"LiteRT {version('ai-edge-litert')}"
+
+
+@contextmanager
+def _without_notes() -> Iterator[None]:
+    """Keep from stderr what LiteRT notes about itself, in the midst of a display; whatever else is said there is."""
+    before = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
+            said.seek(0)
+            for line in said:
+                if not line.startswith(b"INFO: "):
+                    os.write(2, line)
 
 
 def _interpreter() -> Any:
