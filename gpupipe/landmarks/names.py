@@ -1,11 +1,12 @@
-"""Names in keypoint files: which splits are asked for, and what may become the name of a file."""
+"""Names in keypoint files: the splits asked for, the videos of a split, and what may become the name of a file."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 from gpupipe.errors import InputError, UsageError
-from gpupipe.landmarks.clip import Landmarks
+from gpupipe.landmarks.clip import Clip, Landmarks
 
 _MAX_BYTES = 200
 
@@ -25,6 +26,25 @@ def chosen_splits(landmarks: Landmarks, splits: Sequence[str] | None) -> tuple[s
         if split not in there:
             raise UsageError(f"split {split!r}: not there; these are: {', '.join(there) or 'none'}")
     return tuple(split for split in there if split in splits)
+
+
+def whole_videos(landmarks: Landmarks, split: str) -> Iterator[tuple[str, Iterator[Clip]]]:
+    """The videos of a split, each with its parts, which are to be read before the next video is asked for.
+
+    Raises
+    ------
+    InputError
+        A video comes in two places.
+    """
+    met = set()
+    for video, parts in groupby(landmarks.clips(split), key=lambda clip: clip.video):
+        if video in met:
+            raise InputError(
+                f"{split}/{video}: its frames come in several places, and here a video is one run of frames; "
+                "put them together first"
+            )
+        met.add(video)
+        yield video, parts
 
 
 def file_name(what: str, name: str) -> str:

@@ -13,7 +13,6 @@ import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ import numpy.typing as npt
 from gpupipe.errors import InputError, UsageError
 from gpupipe.landmarks.clip import Clip, Landmarks
 from gpupipe.landmarks.frame_rate import DEFAULT_FPS, Clock
-from gpupipe.landmarks.names import chosen_splits, file_name
+from gpupipe.landmarks.names import chosen_splits, file_name, whole_videos
 from gpupipe.landmarks.skeleton import (
     HAND_LINES,
     HAND_POINTS,
@@ -108,15 +107,8 @@ def write_pose_files(
         target = Path(folder) / file_name("split", split)
         with output_errors(target):
             target.mkdir(parents=True, exist_ok=True)
-        written = set()
-        for video, parts in groupby(landmarks.clips(split), key=lambda clip: clip.video):
+        for video, parts in whole_videos(landmarks, split):
             path = target / f"{file_name('video', video)}.pose"
-            if video in written:
-                raise InputError(
-                    f"{split}/{video}: its frames come in several places, and a .pose file holds one run of frames; "
-                    "put them together first"
-                )
-            written.add(video)
             count += _write_file(path, landmarks.points, parts, fps)
     return count
 

@@ -14,16 +14,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from gpupipe.ops.keypoints.points import COUNTS, FACE_68, PARTS, POINTS, SLICES
+from gpupipe.landmarks.packing import PACKED_SLICES
+from gpupipe.ops.keypoints.points import COUNTS, FACE_68, POINTS, SLICES
 
 Lines = tuple[tuple[int, int], ...]
 """Pairs of points, by their numbers within the part."""
 
-KEPT_POINTS = len(FACE_68) + COUNTS["left_hand"] + COUNTS["right_hand"] + COUNTS["pose"]
-"""K of files that keep 68 points of the face, 143."""
-
 _TRIANGLES = Path(__file__).with_name("face_triangles.txt.gz")
-_KEPT_ORDER = {"face": len(FACE_68), "left_hand": 21, "right_hand": 21, "pose": 33}
 _SIDES = ("LEFT", "RIGHT")
 
 POSE_POINTS = (
@@ -66,31 +63,30 @@ HAND_LINES = _chains(
 )
 """21 lines."""
 
-FACE_OUTLINES = _chains(
-    (
-        *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152),
-        *(148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109, 10),
+FACE_OUTLINES = {
+    "middle": _chains(
+        (
+            *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152),
+            *(148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109, 10),
+        ),
+        (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185, 61),
+        (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191, 78),
     ),
-    *((46, 53, 52, 65, 55), (70, 63, 105, 66, 107), (276, 283, 282, 295, 285), (300, 293, 334, 296, 336)),
-    (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246, 33),
-    (263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466, 263),
-    (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185, 61),
-    (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191, 78),
-)
-"""124 lines around the face, its brows, its eyes and its lips, of the 468 points."""
+    "left": _chains(
+        *((276, 283, 282, 295, 285), (300, 293, 334, 296, 336)),
+        (263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466, 263),
+    ),
+    "right": _chains(
+        *((46, 53, 52, 65, 55), (70, 63, 105, 66, 107)),
+        (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246, 33),
+    ),
+}
+"""124 lines, of the 468 points: around the face and its lips; the person's left brow and eye; the right ones."""
 
 
 def part_slices(points: int) -> dict[str, slice]:
-    """Where each of :data:`PARTS` is in an array of `points` points, 543 or 143."""
-    if points == POINTS:
-        return SLICES
-    if points != KEPT_POINTS:
-        raise ValueError(f"{points} points; expected {POINTS} or {KEPT_POINTS}")
-    slices, start = {}, 0
-    for part, count in _KEPT_ORDER.items():
-        slices[part] = slice(start, start + count)
-        start += count
-    return {part: slices[part] for part in PARTS}
+    """Where each part is in an array of `points` points, 543 or 143."""
+    return SLICES if points == POINTS else PACKED_SLICES
 
 
 def face_points(points: int) -> tuple[int, ...]:
@@ -98,9 +94,10 @@ def face_points(points: int) -> tuple[int, ...]:
     return tuple(range(COUNTS["face"])) if points == POINTS else FACE_68
 
 
-def face_outlines(points: int) -> Lines:
+@cache
+def face_outlines(points: int) -> dict[str, Lines]:
     """Those of :data:`FACE_OUTLINES` with both ends in arrays of `points` points, by their place in the part."""
-    return _kept(FACE_OUTLINES, face_points(points))
+    return {side: _kept(lines, face_points(points)) for side, lines in FACE_OUTLINES.items()}
 
 
 def face_mesh(points: int) -> Lines:

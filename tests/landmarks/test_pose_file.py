@@ -15,8 +15,9 @@ from held import Held, at_random, clip  # noqa: E402
 
 from gpupipe.errors import InputError, OutputError, UsageError  # noqa: E402
 from gpupipe.landmarks.frame_rate import Clock  # noqa: E402
+from gpupipe.landmarks.packing import PACKED_POINTS  # noqa: E402
 from gpupipe.landmarks.pose_file import write_pose_files  # noqa: E402
-from gpupipe.landmarks.skeleton import KEPT_POINTS, part_slices  # noqa: E402
+from gpupipe.landmarks.skeleton import part_slices  # noqa: E402
 from gpupipe.ops.keypoints.points import FACE_68, POINTS  # noqa: E402
 
 with warnings.catch_warnings():
@@ -99,8 +100,8 @@ def test_what_was_not_found_is_masked(tmp_path):
 
 
 def test_a_file_of_143_points_keeps_their_names_in_the_mesh(tmp_path):
-    points, valid = at_random(3, 2, KEPT_POINTS)
-    write_pose_files(Held([clip(points, valid)], KEPT_POINTS), tmp_path)
+    points, valid = at_random(3, 2, PACKED_POINTS)
+    write_pose_files(Held([clip(points, valid)], PACKED_POINTS), tmp_path)
     pose = read(tmp_path / "train" / "one.pose")
     face = pose.header.components[1]
     assert face.points == [str(number) for number in FACE_68]
