@@ -44,6 +44,9 @@ TYPICAL_PIXELS = 0.1
 GROWN_BYTES = 8 << 20
 """More than the pieces an allocator keeps, less than a thousand images of the least size."""
 
+LITTLE_BYTES = 250 << 20
+"""Enough to import MediaPipe and too little to open its networks."""
+
 TOO_WIDE = 40_000
 """OpenCV inside MediaPipe counts sides in 16 bits and aborts."""
 
@@ -332,7 +335,7 @@ def test_what_cannot_be_imported_is_told_with_the_command(fake, monkeypatch):
         MediaPipe("stateless")
     said = str(caught.value)
     assert "it ended with exit status 1" in said
-    assert f"Remove {environment_folder()}, then run: gpupipe models fetch mediapipe --environment" in said
+    assert f"remove {environment_folder()} and run: gpupipe models fetch mediapipe --environment" in said
     assert children() <= others
     assert open_files() == files
 
@@ -343,6 +346,11 @@ def test_another_version_is_refused(fake, monkeypatch):
     with pytest.raises(UsageError, match=f"it is 0.10.9, expected {VERSION}"):
         MediaPipe("stateless")
     assert children() <= others
+
+
+def test_another_mode_is_refused(fake):
+    with pytest.raises(UsageError, match="mode 'static': expected one of stateless, video, legacy_static"):
+        MediaPipe("static")
 
 
 def test_an_interpreter_that_is_gone_is_told(fake, monkeypatch, tmp_path):
@@ -446,6 +454,18 @@ def test_an_image_that_kills_it_fails_alone(real, people):
         kill_process(executor)
         after = executor.find(image)
     np.testing.assert_array_equal(before.points, after.points)
+
+
+def test_too_little_memory_is_no_images_fault(real):
+    code = f"""
+import resource
+from gpupipe.ops.keypoints.mediapipe_executor import MediaPipe
+resource.setrlimit(resource.RLIMIT_DATA, ({LITTLE_BYTES}, {LITTLE_BYTES}))
+MediaPipe("stateless")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "UsageError" in done.stderr
+    assert "It needs 400 MiB" in done.stderr
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 3), (7, 3), (3, 2000), (2160, 3840)])

@@ -10,26 +10,23 @@ import signal
 import socket
 import subprocess
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from gpupipe.closing import Closing
 from gpupipe.errors import InputError, UsageError
-from gpupipe.ops.keypoints.mediapipe_server import ANSWER_NBYTES, HELLO, REQUEST
+from gpupipe.ops.keypoints.mediapipe_server import ANSWER_NBYTES, HELLO, REQUEST, STATIC
 from gpupipe.ops.keypoints.models import FETCH, VERSION
 from gpupipe.ops.keypoints.original import environment_folder, original_python
 from gpupipe.ops.keypoints.points import COUNTS, PARTS, POINTS, Keypoints
 from gpupipe.ops.keypoints.stages import Pixels, picture_of
 
-Mode = Literal["stateless", "video", "legacy_static"]
-
 SERVER = Path(__file__).with_name("mediapipe_server.py")
 _FIRST_NBYTES = 1 << 20
 _MOST_WORDS = 1 << 16
-_LAST_LINES = 5
+_LAST_LINES = 3
 _LAST_NBYTES = 1 << 12
-_CHATTER = re.compile(r"INFO: |[IW]\d{4} ")  # as its libraries begin their notes and warnings
+_CHATTER = re.compile(r"INFO: |WARNING: |[IW]\d{4} ")  # as its libraries begin their notes and warnings
 _END_SECONDS = 10.0  # in which a process that has hung up comes to its end: Python's own way out, or a core dump
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -58,13 +55,14 @@ class MediaPipe(Closing):
     MissingInputError
         The environment was not made.
     UsageError
-        MediaPipe does not start in it.
+        There is no such mode, or MediaPipe does not start.
     """
 
-    def __init__(self, mode: Mode, detection_confidence: float = 0.5, tracking_confidence: float = 0.5) -> None:
+    def __init__(self, mode: str, detection_confidence: float = 0.5, tracking_confidence: float = 0.5) -> None:
+        if mode not in STATIC:
+            raise UsageError(f"mode {mode!r}: expected one of {', '.join(STATIC)}")
         self._arguments = (mode, repr(float(detection_confidence)), repr(float(tracking_confidence)))
         self._stateless = mode == "stateless"
-        self._begins = True
         self._pixels_fd = os.memfd_create("gpupipe-pixels")
         os.ftruncate(self._pixels_fd, _FIRST_NBYTES)
         self._pixels = mmap.mmap(self._pixels_fd, _FIRST_NBYTES)
@@ -75,6 +73,7 @@ class MediaPipe(Closing):
         self._visibility = np.frombuffer(answer, "<f4", COUNTS["pose"], self._points.nbytes)
         self._valid = np.frombuffer(answer, np.bool_, len(PARTS), ANSWER_NBYTES - len(PARTS))
         self._process: subprocess.Popen[bytes] | None = None
+        self._begins = True
         try:
             self._start()
         except BaseException:
@@ -171,6 +170,7 @@ class MediaPipe(Closing):
         except BaseException:
             self._stop()
             raise
+        self._begins = True
 
     def _greet(self, python: Path) -> None:
         hello = bytearray(HELLO.size)
@@ -261,4 +261,7 @@ def _status(code: int) -> str:
 
 
 def _no_start(python: Path, how: str) -> str:
-    return f"{python}: MediaPipe does not start: {how}. Remove {environment_folder()}, then run: {FETCH} --environment"
+    return (
+        f"{python}: MediaPipe does not start: {how}. It needs 400 MiB of memory; if it had them, remove "
+        f"{environment_folder()} and run: {FETCH} --environment"
+    )

@@ -31,6 +31,9 @@ REQUEST = struct.Struct("<QQ?")
 PARTS = (("pose", 33), ("left_hand", 21), ("right_hand", 21), ("face", 468))
 """Parts in the order of the points, and how many each has."""
 
+STATIC = {"stateless": True, "video": False, "legacy_static": True}
+"""Modes, and whether each is MediaPipe's static one."""
+
 VISIBLE = PARTS[0][1]
 """Points whose visibility is told: those of the pose."""
 
@@ -39,7 +42,7 @@ POINTS = sum(count for _, count in PARTS)
 ANSWER_NBYTES = 4 * (POINTS * 3 + VISIBLE) + len(PARTS)
 
 _PR_SET_PDEATHSIG = 1
-_BLANK_SIDE = 64
+_BLANK = np.full((64, 64, 3), 255, np.uint8)
 _RECORD = 0x0A  # protobuf: field 1, a message; of a list, one landmark
 _FIELDS = bytes([0x0D, 0x15, 0x1D, 0x25, 0x2D])  # fields 1 to 5, float32: x, y, z, visibility, presence
 
@@ -59,8 +62,8 @@ class Holistic:
     Parameters
     ----------
     mode : str
-        ``"stateless"``: its static mode, and a blank image before each one, after which it remembers nothing.
-        ``"legacy_static"``: its static mode as it is. ``"video"``: its video mode.
+        One of :data:`STATIC`. In mode ``"stateless"`` it sees a blank image before each one, and then remembers
+        nothing.
     detection, tracking : float
         Its confidences.
     """
@@ -78,25 +81,24 @@ class Holistic:
                 return config
 
         self.version = str(mediapipe.__version__)
-        blank = np.full((_BLANK_SIDE, _BLANK_SIDE, 3), 255, np.uint8)
-        blank.flags.writeable = False  # passed on as it is, not copied
-        self._blank = blank if mode == "stateless" else None
+        self._stateless = mode == "stateless"
         self._graph = OneThread(
-            static_image_mode={"stateless": True, "legacy_static": True, "video": False}[mode],
+            static_image_mode=STATIC[mode],
             model_complexity=1,
             refine_face_landmarks=False,
             min_detection_confidence=detection,
             min_tracking_confidence=tracking,
         )
-        self._fresh = True
+        self._graph.process(
+            _BLANK
+        )  # it opens its networks only now: what is missing for that shall be no image's fault
 
     def find(self, image: Any, begins: bool) -> dict[str, Any]:
         """See :class:`Graph`."""
-        if self._blank is not None:
-            self._graph.process(self._blank)
-        elif begins and not self._fresh:
+        if self._stateless:
+            self._graph.process(_BLANK)
+        elif begins:
             self._graph.reset()
-        self._fresh = False
         result, found = self._graph.process(image), {}
         for name, count in PARTS:
             landmarks = getattr(result, name + "_landmarks")
