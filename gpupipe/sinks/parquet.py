@@ -20,7 +20,8 @@ def write_table(path: Path, types: Mapping[str, str], rows: Iterable[Mapping[str
     path : Path
         The file.
     types : mapping of str to str
-        Column names to ``int32``, ``int64``, ``double``, ``string`` or ``list<double>``; any value may be None.
+        Column names to ``bool``, ``int32``, ``int64``, ``double``, ``string`` or ``list<double>``; any value may be
+        None.
     rows : iterable of mappings
         A mapping a row, every column in it.
     staging : Path
@@ -30,7 +31,7 @@ def write_table(path: Path, types: Mapping[str, str], rows: Iterable[Mapping[str
     import pyarrow.parquet as pq
 
     known = {
-        "int32": pa.int32(), "int64": pa.int64(), "double": pa.float64(), "string": pa.string(),
+        "bool": pa.bool_(), "int32": pa.int32(), "int64": pa.int64(), "double": pa.float64(), "string": pa.string(),
         "list<double>": pa.list_(pa.float64()),
     }  # fmt: skip
     schema = pa.schema([(name, known[kind]) for name, kind in types.items()])

@@ -121,6 +121,19 @@ def test_tables_hold_what_was_streamed(tmp_path):
     assert (tmp_path / "t.parquet").read_bytes() == (tmp_path / "u.parquet").read_bytes()
 
 
+def test_columns_of_every_type_may_lack_values(tmp_path):
+    types = ["bool", "int32", "int64", "double", "string", "list<double>"]
+    values = [True, -(2**31), 2**62, float("nan"), "", []]
+    rows = [dict(zip(types, values, strict=True)), dict.fromkeys(types), dict.fromkeys(types)]
+    rows[2]["double"] = 1 / 3
+    write_table(tmp_path / "t.parquet", {kind: kind for kind in types}, rows, tmp_path)
+    table = pq.read_table(tmp_path / "t.parquet")
+    assert [str(field.type) for field in table.schema][:-1] == types[:-1]
+    found = table.to_pylist()
+    assert np.isnan(found[0].pop("double")) and np.isnan(rows[0].pop("double"))  # None and NaN are two things
+    assert found == rows
+
+
 def test_publishing_is_whole_or_not_at_all(tmp_path):
     publish(tmp_path / "a", [b"old"])
 
