@@ -32,7 +32,7 @@ _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class MediaPipe(Closing):
-    """MediaPipe's Holistic in a process of its own, 360 MB; it finds what the native executors find.
+    """MediaPipe's Holistic in a process of its own, 350 to 380 MB; it finds what the native executors find.
 
     That process ends with :meth:`close`, and lives no longer than the thread that made it. If an image kills it, that
     image alone fails, and the next one has a new process; but a clip's memory dies with it, and what follows
