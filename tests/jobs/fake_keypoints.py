@@ -56,5 +56,8 @@ class FakeExecutor:
 class FakeKeypointsJob(KeypointsJob):
     """Its workers need no models."""
 
+    def check(self):
+        pass
+
     def _executor(self):
         return FakeExecutor(self.mode)
