@@ -6,6 +6,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from gpupipe.cli import (
+    keypoint_check,
+    keypoint_merge,
+    keypoint_pose,
+    keypoint_prepare,
+    keypoint_view,
+    keypoint_visualize,
+)
 from gpupipe.cli.run import add_job_flags, run_job
 from gpupipe.errors import UsageError
 
@@ -13,7 +21,14 @@ EXTRACT = "extract"
 """The job itself, meant where no other word follows."""
 
 
-_COMPANIONS = ("merge", "prepare", "pose", "check", "view", "visualize")
+_COMPANIONS = {
+    "merge": keypoint_merge,
+    "prepare": keypoint_prepare,
+    "pose": keypoint_pose,
+    "check": keypoint_check,
+    "view": keypoint_view,
+    "visualize": keypoint_visualize,
+}
 
 
 def whole(words: list[str]) -> list[str]:
@@ -30,6 +45,8 @@ def add(commands: Any) -> argparse.ArgumentParser:
     )
     inner = group.add_subparsers(dest="keypoints", required=True, metavar="COMMAND")
     job = _add_extract(inner)
+    for companion in _COMPANIONS.values():
+        companion.add(inner)
     return job
 
 

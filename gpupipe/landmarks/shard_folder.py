@@ -124,12 +124,20 @@ class ShardFolder(Closing):
         arrays: dict[str, Any] = {
             name: np.zeros((len(rows), *shape), dtype) for name, (dtype, shape) in _ARRAYS.items()
         }
+        if (shards[done] < 0).any() or (rows[done] < 0).any():
+            raise InputError(f"{self._folder / INDEX}: a done frame has no shard or row. Make the folder again.")
         for shard in np.unique(shards[done]).tolist():
             frames = done[shards[done] == shard]
             wanted = rows[frames]
             first, last = int(wanted.min()), int(wanted.max())
+            # Nearly always all rows between belong here: then one copy less.
+            whole = len(wanted) == last + 1 - first == int(frames[-1]) + 1 - int(frames[0])
             for name, array in arrays.items():
-                array[frames] = self._rows(name, shard).read(first, last + 1)[wanted - first]
+                read = self._rows(name, shard).read(first, last + 1)
+                if whole and (np.diff(wanted) == 1).all():
+                    array[frames[0] : frames[-1] + 1] = read
+                else:
+                    array[frames] = read[wanted - first]
         return arrays
 
     def _rows(self, name: str, shard: int) -> ShardRows:

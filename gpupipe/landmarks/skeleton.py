@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpupipe.landmarks.packing import PACKED_SLICES
-from gpupipe.ops.keypoints.points import COUNTS, FACE_68, POINTS, SLICES
+from gpupipe.ops.keypoints.points import COUNTS, FACE_68, PARTS, POINTS, SLICES
 
 Lines = tuple[tuple[int, int], ...]
 """Pairs of points, by their numbers within the part."""
@@ -85,8 +85,8 @@ FACE_OUTLINES = {
 
 
 def part_slices(points: int) -> dict[str, slice]:
-    """Where each part is in an array of `points` points, 543 or 143."""
-    return SLICES if points == POINTS else PACKED_SLICES
+    """Where each of :data:`PARTS` is, in their order, in an array of `points` points, 543 or 143."""
+    return SLICES if points == POINTS else {part: PACKED_SLICES[part] for part in PARTS}
 
 
 def face_points(points: int) -> tuple[int, ...]:
