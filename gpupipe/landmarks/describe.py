@@ -71,7 +71,8 @@ def view_lines(landmarks: LandmarkFile, splits: Sequence[str] | None = None, det
             if detailed:
                 yield _video_line(split, video, one)
         yield from _split_lines(split, tally, landmarks.unlisted(split))
-        yield f"  pictures (height x width): {_sizes(tally)}; {'no times' if not tally.timed else f'times of {tally.timed:,} frames'}"
+        times = f"times of {tally.timed:,} frames" if tally.timed else "no times"
+        yield f"  pictures (height x width): {_sizes(tally)}; {times}"
         yield from _spread_lines(spread, detailed)
         for shot in first:
             yield from _shot_lines(shot)

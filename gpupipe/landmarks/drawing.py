@@ -46,6 +46,7 @@ _SHADOW = (0, 0, 0, 120)
 _PLAIN_SIZE = 300  # the smaller side of a picture whose thin lines are a pixel wide
 _MARGIN = 26  # thin lines around the points, for the letters
 _LARGE_FACE, _LARGE_HAND = 50, 45  # thin lines high or wide: from there with all their points, with full lines
+_MANY = 100  # points of a face that in a small one would be a blot
 _TIPS = (4, 8, 12, 16, 20)
 _LEFT_OF_HEAD, _RIGHT_OF_HEAD = (1, 2, 3, 7, 9), (4, 5, 6, 8, 10)
 
@@ -205,7 +206,7 @@ class _Figure:
 
     def _draw_face(self, face: Floats) -> None:
         at = self._pixels(face)
-        if np.ptp(at[:, 1]) > _LARGE_FACE * self._unit:
+        if len(at) < _MANY or np.ptp(at[:, 1]) > _LARGE_FACE * self._unit:
             for point in at:
                 self._dot(point, MIDDLE, 0.5, 120)
         for side, lines in face_outlines(len(self._shot.points)).items():
