@@ -132,7 +132,7 @@ def _read(path: Path) -> dict[str, Said]:
     delimiter = next((mark for mark in _DELIMITERS if mark in header), _DELIMITERS[0])
     source = io.StringIO(text, newline="")
     if delimiter == "|":
-        reader = csv.reader(source, delimiter=delimiter, quoting=csv.QUOTE_NONE, strict=True)
+        reader = csv.reader(source, delimiter=delimiter, quoting=csv.QUOTE_NONE)
     else:
         reader = csv.reader(source, delimiter=delimiter, strict=True)
     found: dict[str, Said] = {}

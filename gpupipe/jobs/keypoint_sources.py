@@ -86,7 +86,7 @@ class Clips(Iterator[SourceClip]):
         self._folders = {ALL: ""}  # split to folder, relative to the root
         self._named = False
         self._listed: list[str] | None = None
-        asked = tuple(dict.fromkeys(splits or ()))
+        asked = tuple(splits or ())
         try:
             if dataset.is_dir():
                 self._look(asked)

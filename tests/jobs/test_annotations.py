@@ -138,6 +138,7 @@ def test_each_split_has_its_own_file(tmp_path):
         ("name\torth\ttranslation\nv\to, p|q\tt\n", {"v": ("o, p|q", "t")}),
         ('name,orth,translation\nv,"o, p","he said ""t""\nand went"\nw,o,t\n',
          {"v": ("o, p", 'he said "t"\nand went'), "w": ("o", "t")}),
+        ('name,orth,translation\r\nv,"a\r\nb",t\r\n', {"v": ("a\r\nb", "t")}),
         ("name|orth|translation\nv|o\u2028p|t\x85\n", {"v": ("o\u2028p", "t\x85")}),
         ("name|orth|translation\nv|o|t\nv|o|t\n", {"v": ("o", "t")}),
     ],
