@@ -137,11 +137,19 @@ class _Scanner:
         self._take(b"\x80\x04}(")
         lists: dict[str, tuple[_List, _List, _List]] = {}
         while not any(self._sees(body(key)) for key in RESERVED):
-            name = self._text().decode("utf-8", "surrogatepass")
+            name = self._name()
+            if name in lists:
+                raise _ForeignError
             lists[name] = self._split()
             if len(lists) % _BATCH == 0:
                 self._take(b"u(")
         return lists, self._words()
+
+    def _name(self) -> str:
+        try:
+            return self._text().decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError as error:
+            raise _ForeignError from error
 
     def _split(self) -> tuple[_List, _List, _List]:
         self._take(b"}(")
