@@ -173,6 +173,23 @@ def test_any_lengths_in_any_order_are_composed_and_taken_apart(tmp_path, lengths
     assert made.files() == before
 
 
+def test_more_rows_than_are_looked_at_at_once(tmp_path):
+    made = Output(tmp_path, 3, 3)
+    sink, lengths = SequenceSink(made.place, [RowSpec("bit", (), "|u1")]), (600_000, 1, 70_000)
+    for ordinal, rows in enumerate(lengths):
+        data = np.arange(rows, dtype=np.uint8) + ordinal
+        sink.commit(ordinal, Sample("x", {}, lambda data=data: {"bit": [data]}), Checksum())
+    done = np.ones(3, dtype=bool)
+    sink.publish(0, done)
+    before = made.files()
+    np.testing.assert_array_equal(made.array("ordinal"), np.repeat([0, 1, 2], lengths), strict=True)
+    np.testing.assert_array_equal(made.array("bit")[600_001:], np.arange(70_000, dtype=np.uint8) + 2, strict=True)
+    sink.reopen(0)
+    assert len(made.blobs()) == 3
+    sink.publish(0, done)
+    assert made.files() == before
+
+
 def test_the_checksum_is_of_what_is_written_and_of_the_members(output):
     made = sample(3)
     assert checksum_of(output.sink.members(made)) == output.checksums[3]
