@@ -164,6 +164,9 @@ class _Figure:
         if not there:
             return 0, 0, 0, 0
         at = self._pixels(np.concatenate(there)) / _FINER
+        at = at[np.isfinite(at).all(axis=1)]
+        if not len(at):
+            return 0, 0, 0, 0
         around = _MARGIN * self._unit / _FINER
         low, high = np.floor(at.min(axis=0) - around), np.ceil(at.max(axis=0) + around)
         return (
@@ -238,21 +241,25 @@ class _Figure:
                 one -= apart * missing / 2
                 other += apart * missing / 2
         for side, (x, y), r in badges:
+            if not np.isfinite([x, y, r]).all():
+                continue
             self._pen.ellipse((x - r, y - r, x + r, y + r), fill=(*_SIDES[side], 255), outline=_SHADOW)
             self._pen.text((x, y), side[0].upper(), fill=(0, 0, 0, 255), font=_font(round(1.5 * r)), anchor="mm")
 
     def _pixels(self, points: Floats) -> Floats:
-        """float32 [n, 2]; far outside is brought near, where it is not seen either."""
+        """float32 [n, 2]; far outside is brought near, where it is not seen either; NaN, which is not drawn, stays."""
         bound = 10 * self._scale
         return np.asarray(np.clip(points[:, :2] * self._scale, -bound, bound) - self._corner, np.float32)
 
     def _line(self, a: Floats, b: Floats, colour: Colour | None, width: float, alpha: int = 255) -> None:
         ink = _SHADOW if colour is None else (*colour, alpha)
-        self._pen.line((*map(float, a), *map(float, b)), fill=ink, width=max(1, round(width * self._unit)))
+        if np.isfinite(a).all() and np.isfinite(b).all():
+            self._pen.line((*map(float, a), *map(float, b)), fill=ink, width=max(1, round(width * self._unit)))
 
     def _dot(self, at: Floats, colour: Colour, radius: float, alpha: int = 255) -> None:
         x, y, r = float(at[0]), float(at[1]), radius * self._unit
-        self._pen.ellipse((x - r, y - r, x + r, y + r), fill=(*colour, alpha))
+        if np.isfinite(at).all():
+            self._pen.ellipse((x - r, y - r, x + r, y + r), fill=(*colour, alpha))
 
 
 def _fine(a: int, b: int) -> bool:
