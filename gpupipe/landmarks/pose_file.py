@@ -44,6 +44,7 @@ _COMPONENTS = {
     "right_hand": "RIGHT_HAND_LANDMARKS",
 }  # in the order of the files
 _LARGEST = 0xFFFF
+_FASTEST = 1e6
 _FRAMES_AT_A_TIME = 1024
 
 Colours = tuple[tuple[int, int, int], ...]
@@ -94,14 +95,14 @@ def write_pose_files(
     Raises
     ------
     UsageError
-        There is no such split, or ``fps`` is not a positive number.
+        There is no such split, or ``fps`` is no rate.
     InputError
         A name cannot be a file's, a video comes in two places, or the size of a picture with somebody in it is not
         known or does not fit the format.
     OutputError
     """
-    if fps is not None and not 0 < fps < float("inf"):
-        raise UsageError(f"fps={fps}: expected a positive number")
+    if fps is not None and not 0 < fps < _FASTEST:
+        raise UsageError(f"fps={fps}: expected a number above 0 and below {_FASTEST:.0f}")
     count = 0
     for split in chosen_splits(landmarks, splits):
         target = Path(folder) / file_name("split", split)
@@ -131,8 +132,6 @@ def _write_file(path: Path, points: int, parts: Iterable[Clip], fps: float | Non
 
 def _write_parts(partial: Path, points: int, parts: Iterable[Clip], fps: float | None) -> None:
     """Coordinates come first in the file and are written as they come; of the confidence, its sources are kept."""
-    slices = part_slices(points)
-    order = np.concatenate([np.arange(slices[part].start, slices[part].stop) for part in _COMPONENTS])
     clock, sure, size, frames, readable = Clock(), [], np.zeros(2, np.int64), 0, False
     # The head's length does not depend on what is still to be found out: it is written last.
     offset = len(_head(points, size, 0.0, 0))
@@ -142,14 +141,14 @@ def _write_parts(partial: Path, points: int, parts: Iterable[Clip], fps: float |
             _check_sizes(clip)
             clock.add(clip.pts_seconds)
             size = np.maximum(size, clip.shapes.max(axis=0, initial=0))
-            offset += write_at(fd, [np.ascontiguousarray(_pixels(clip, slices)[:, order], "<f4")], offset)
+            offset += write_at(fd, [_pixels(clip)], offset)
             sure.append((clip.valid.copy(), None if clip.visibility is None else clip.visibility.copy()))
             frames += len(clip)
             readable = readable or bool(clip.readable.any())
         if not readable:
             raise _NothingReadable
-        for piece in _confidence(sure, points, slices):
-            offset += write_at(fd, [np.ascontiguousarray(piece[:, order], "<f4")], offset)
+        for piece in _confidence(sure, points):
+            offset += write_at(fd, [piece], offset)
         write_at(fd, [_head(points, size, fps or clock.rate or DEFAULT_FPS, frames)], 0)
     finally:
         os.close(fd)
@@ -167,29 +166,37 @@ def _check_sizes(clip: Clip) -> None:
         raise InputError(f"{clip.split}/{clip.video}: a picture of {largest} pixels; .pose files take {_LARGEST}")
 
 
-def _pixels(clip: Clip, slices: dict[str, slice]) -> Floats:
-    """float32 [T, K, 3], zeros where nothing was found."""
+def _pixels(clip: Clip) -> Floats:
+    """float32 [T, K, 3], part after part, zeros where nothing was found."""
     scale = np.ones((len(clip), 1, 3), np.float32)
     scale[:, 0, :2] = clip.shapes[:, ::-1]
-    pixels: Floats = clip.points * scale
-    for number, part in enumerate(PARTS):
-        pixels[~clip.valid[:, number], slices[part]] = 0
+    pixels = np.empty(clip.points.shape, "<f4")
+    for part, source, place in _places(clip.points.shape[1]):
+        np.multiply(clip.points[:, source], scale, out=pixels[:, place])
+        pixels[~clip.valid[:, PARTS.index(part)], place] = 0
     return pixels
 
 
-def _confidence(
-    sure: Iterable[tuple[npt.NDArray[np.bool_], Floats | None]], points: int, slices: dict[str, slice]
-) -> Iterator[Floats]:
+def _confidence(sure: Iterable[tuple[npt.NDArray[np.bool_], Floats | None]], points: int) -> Iterator[Floats]:
     """float32 [some frames, K], some at a time."""
     for valid, visibility in sure:
         for start in range(0, len(valid), _FRAMES_AT_A_TIME):
             some = slice(start, start + _FRAMES_AT_A_TIME)
-            confidence = np.zeros((len(valid[some]), points), np.float32)
-            for number, part in enumerate(PARTS):
-                confidence[valid[some, number], slices[part]] = 1
-            if visibility is not None:
-                confidence[:, slices["pose"]] *= visibility[some]
+            confidence = np.empty((len(valid[some]), points), "<f4")
+            for part, _, place in _places(points):
+                seen = 1 if part != "pose" or visibility is None else visibility[some]
+                confidence[:, place] = valid[some, PARTS.index(part), None] * seen
             yield confidence
+
+
+def _places(points: int) -> Iterator[tuple[str, slice, slice]]:
+    """Each part, where it is among the points, and where in the file."""
+    start = 0
+    slices = part_slices(points)
+    for part in _COMPONENTS:
+        count = slices[part].stop - slices[part].start
+        yield part, slices[part], slice(start, start + count)
+        start += count
 
 
 def _head(points: int, size: npt.NDArray[np.int64], fps: float, frames: int) -> bytes:

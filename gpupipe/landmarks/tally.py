@@ -95,14 +95,18 @@ class Spread:
     def add(self, clip: Clip) -> None:
         """Measure the points of a clip."""
         for number, place in enumerate(part_slices(clip.points.shape[1]).values()):
-            points = clip.points[clip.valid[:, number], place].reshape(-1, 3).astype(np.float64)
-            sound = np.isfinite(points).all(axis=1)
-            self.broken += len(points) - int(sound.sum())
-            points = points[sound]
-            if len(points):
-                self.count[number] += len(points)
-                self.low[number] = np.minimum(self.low[number], points.min(axis=0))
-                self.high[number] = np.maximum(self.high[number], points.max(axis=0))
-                self.outside[number] += int(((points[:, :2] < 0) | (points[:, :2] > 1)).any(axis=1).sum())
-                self._sum[number] += points.sum(axis=0)
-                self._squares[number] += (points**2).sum(axis=0)
+            found = clip.points[clip.valid[:, number], place].reshape(-1, 3)
+            axes = np.ascontiguousarray(found.T)  # three long rows: many times as fast
+            with np.errstate(invalid="ignore"):
+                sound = np.isfinite(axes.sum(dtype=np.float64))
+            if not sound:
+                axes = axes[:, np.isfinite(axes).all(axis=0)]
+                self.broken += len(found) - axes.shape[1]
+            if axes.size:
+                x, y, _ = axes
+                self.count[number] += len(x)
+                self.low[number] = np.minimum(self.low[number], axes.min(axis=1))
+                self.high[number] = np.maximum(self.high[number], axes.max(axis=1))
+                self.outside[number] += int(((x < 0) | (x > 1) | (y < 0) | (y > 1)).sum())
+                self._sum[number] += axes.sum(axis=1, dtype=np.float64)
+                self._squares[number] += np.square(axes, dtype=np.float64).sum(axis=1)

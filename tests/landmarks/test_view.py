@@ -104,10 +104,10 @@ def test_detailed_has_a_line_a_video_and_means(tmp_path, capsys):
 def test_points_beyond_the_edges_and_points_that_are_none():
     points, valid = at_random(6, 1)
     points[:] = 0.5
-    points[0, :3, 0] = [-0.1, 1.1, np.nan]
+    points[0, :5, 0] = [-0.1, 1.1, np.nan, np.inf, -np.inf]
     spread = Spread()
     spread.add(clip(points, valid))
-    assert (spread.count[0], spread.outside[0], spread.broken) == (32, 2, 1)
+    assert (spread.count[0], spread.outside[0], spread.broken) == (30, 2, 3)
     assert spread.low[0, 0] == np.float32(-0.1)
 
 
