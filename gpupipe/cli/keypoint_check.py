@@ -40,6 +40,8 @@ def _run(arguments: argparse.Namespace) -> int:
         say(status_text(found))
         if found["state"] != "complete":
             return 0
+    else:
+        say(f"{output}:")
     try:
         with open_landmarks(output) as landmarks:
             for line in check_lines(landmarks):
