@@ -2,6 +2,7 @@
 
 import math
 import pickle
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from made import ROOT, Frame, frames, write_dataset, write_old_pickle
 
 from gpupipe.errors import InputError, OutputError
 from gpupipe.landmarks.dataset import open_landmarks
+from gpupipe.landmarks.npz_file import prepare
 from gpupipe.landmarks.packing import PACKED_INDICES, PACKED_SLICES
 from gpupipe.landmarks.pickle_file import write_pickle
 from gpupipe.landmarks.records import LoadedPickle
@@ -394,3 +396,23 @@ def test_a_file_changed_while_it_is_read(tmp_path):
         (tmp_path / "a.pkl").write_bytes(data[:100] + bytes(len(data) - 100))
         with pytest.raises(InputError, match="changed while it was read"):
             list(landmarks.clips("train"))
+
+
+def test_memory_does_not_grow_with_the_frames(tmp_path):
+    """Nor while a pickle is written, nor while it is read, nor while arrays are made of it."""
+    points, valid = at_random(0, 500, 143)
+    one = clip(points, valid, shapes=(260, 210))
+    peaks = []
+    for count in (8, 24):
+        source = Held([one] * count, 143)
+        tracemalloc.start()
+        write_pickle(tmp_path / "a.pkl", source, {})
+        with open_landmarks(tmp_path / "a.pkl") as landmarks:
+            assert isinstance(landmarks, StreamedPickle)
+            assert prepare(landmarks, tmp_path / "m")[0]["num_samples"] == 500 * count
+        with open_landmarks(tmp_path / "m") as landmarks:
+            assert sum(map(len, landmarks.clips("train"))) == 500 * count
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0]
+    assert peaks[1] < (tmp_path / "a.pkl").stat().st_size
