@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -161,9 +162,9 @@ class KeypointsJob:
         path = item.get("path") if isinstance(item, dict) else None
         return os.path.join(self.root, path) if isinstance(path, str) else None  # noqa: PTH118 - asked for every item
 
-    @property
+    @cached_property
     def root(self) -> str:
-        """What the paths of items are relative to: a list's folder, a video's folder, the tree."""
+        """What the paths of items are relative to: the tree, or the folder that a video or a list lies in."""
         return self.dataset_path if Path(self.dataset_path).is_dir() else str(Path(self.dataset_path).parent)
 
     def probe(self, item: Any) -> Facts:
