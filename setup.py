@@ -10,11 +10,12 @@ PIXELS = ("resize", "kernels", "plane_simd")
 POINTS = ("keypoints_crop", "keypoints_points")
 SCANNERS = ("scanner", "nal", "h264_sets", "h264", "hevc_sets", "hevc", "av1", "vpx", "mpeg", "intra")
 
-DEVICE = ("frames.cu", "plane.h")  # compiled where a GPU is, at first use: gpupipe/cuda/kernel.py
+# Compiled where a GPU is, at first use: gpupipe/cuda/kernel.py, gpupipe/ops/keypoints/batched/card_album.py.
+DEVICE = ("frames.cu", "plane.h", "keypoints_crop.cu", "keypoints_warp.h")
 
 
 class BuildPy(build_py):
-    """Lays the kernel's sources beside the module that compiles them; an editable install reads them in csrc/."""
+    """Lays the kernels' sources into gpupipe/cuda; an editable install reads them in csrc/."""
 
     def run(self) -> None:
         """Lay them into a wheel."""

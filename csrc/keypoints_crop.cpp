@@ -1,10 +1,8 @@
 #include "keypoints_crop.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <utility>
 #include <vector>
 
 #include "kernels.h"
@@ -16,142 +14,9 @@
 namespace gpupipe {
 namespace {
 
-constexpr double kPi = 3.14159265358979323846;
-constexpr int kGridBits = 5;
-constexpr int kGrid = 1 << kGridBits;
-constexpr int kUnknowns = 8;
-
-struct Corner {
-    float x, y;
-};
-
-// Lower left, upper left, upper right, lower right of an upright region.
-void corners_of(const Region& region, Corner* corners) {
-    const float degrees = static_cast<float>(static_cast<double>(region.rotation * 180.0f) / kPi);
-    const double turned = static_cast<double>(degrees) * kPi / 180;
-    const float half_cos = static_cast<float>(std::cos(turned)) * 0.5f;
-    const float half_sin = static_cast<float>(std::sin(turned)) * 0.5f;
-    const auto [x, y, width, height, rotation] = region;
-    corners[0] = {x - half_sin * height - half_cos * width, y + half_cos * height - half_sin * width};
-    corners[1] = {x + half_sin * height - half_cos * width, y - half_cos * height - half_sin * width};
-    corners[2] = {2 * x - corners[0].x, 2 * y - corners[0].y};
-    corners[3] = {2 * x - corners[1].x, 2 * y - corners[1].y};
-}
-
-// Gaussian elimination with the largest pivot, the first of equals, in the order of OpenCV's LU; b becomes the solution.
-void solve(double (*a)[kUnknowns], double* b) {
-    for (int i = 0; i < kUnknowns; ++i) {
-        int pivot = i;
-        for (int row = i + 1; row < kUnknowns; ++row) {
-            if (std::abs(a[row][i]) > std::abs(a[pivot][i])) pivot = row;
-        }
-        if (pivot != i) {
-            std::swap_ranges(a[i], a[i] + kUnknowns, a[pivot]);
-            std::swap(b[i], b[pivot]);
-        }
-        const double scale = -1 / a[i][i];
-        for (int j = i + 1; j < kUnknowns; ++j) {
-            const double alpha = a[j][i] * scale;
-            for (int k = i + 1; k < kUnknowns; ++k) a[j][k] += alpha * a[i][k];
-            b[j] += alpha * b[i];
-        }
-    }
-    for (int i = kUnknowns - 1; i >= 0; --i) {
-        double total = b[i];
-        for (int k = i + 1; k < kUnknowns; ++k) total -= a[i][k] * b[k];
-        b[i] = total / a[i][i];
-    }
-}
-
-// The 3 x 3 matrix, row after row, from pixels of the crop to pixels of the image.
-void matrix_to_image(const Region& region, int size, double* inverse) {
-    Corner corners[4];
-    corners_of(region, corners);
-    const float side = static_cast<float>(size);
-    const float targets[2][4] = {{0, 0, side, side}, {side, 0, 0, side}};
-    double left[kUnknowns][kUnknowns] = {};
-    double right[kUnknowns];
-    for (int axis = 0; axis < 2; ++axis) {
-        for (int corner = 0; corner < 4; ++corner) {
-            const auto [x, y] = corners[corner];
-            const float to = targets[axis][corner];
-            double* row = left[4 * axis + corner];
-            row[3 * axis] = x;
-            row[3 * axis + 1] = y;
-            row[3 * axis + 2] = 1;
-            row[6] = -x * to;
-            row[7] = -y * to;
-            right[4 * axis + corner] = to;
-        }
-    }
-    solve(left, right);
-    const auto [a, b, c, d, e, f, g, h] = right;
-    const double i = 1;
-    const double scale = 1 / (a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g));
-    const double found[9] = {
-        (e * i - f * h) * scale, (c * h - b * i) * scale, (b * f - c * e) * scale,
-        (f * g - d * i) * scale, (a * i - c * g) * scale, (c * d - a * f) * scale,
-        (d * h - e * g) * scale, (b * g - a * h) * scale, (a * e - b * d) * scale,
-    };
-    std::copy(found, found + 9, inverse);
-}
-
-// To the nearest integer, ties to even, held inside 32 bits; what is not a number becomes the lowest.
-inline int32_t to_grid(double value) {
-    value = value > -2147483648.0 ? value : -2147483648.0;
-    value = value < 2147483647.0 ? value : 2147483647.0;
-    const double shifted = value + 6755399441055744.0;  // 1.5 * 2^52: the sum's last 32 bits are the integer
-    int64_t bits;
-    std::memcpy(&bits, &shifted, sizeof bits);
-    return static_cast<int32_t>(bits);
-}
-
-// The three codes of a pixel in one word, 21 bits apart: all are weighted by one multiplication.
-constexpr int kLane = 21;
-
-inline uint64_t lanes(const uint8_t* pixel) {
-    return pixel[0] | static_cast<uint64_t>(pixel[1]) << kLane | static_cast<uint64_t>(pixel[2]) << 2 * kLane;
-}
-
-// One pixel of the crop at (x, y), in 1/32 pixels of the image; inside of it or not.
-struct Sampler {
-    const RgbImage& image;
-    bool zeros;
-
-    uint64_t at(int64_t x, int64_t y) const {
-        const int64_t held_x = std::clamp<int64_t>(x, 0, image.width - 1);
-        const int64_t held_y = std::clamp<int64_t>(y, 0, image.height - 1);
-        if (zeros && (x != held_x || y != held_y)) return 0;
-        return lanes(image.data + 3 * (held_y * image.width + held_x));
-    }
-
-    void operator()(int32_t x, int32_t y, uint8_t* pixel) const {
-        const int64_t left = x >> kGridBits, top = y >> kGridBits;
-        if (zeros && (left < -1 || top < -1 || left >= image.width || top >= image.height)) {
-            pixel[0] = pixel[1] = pixel[2] = 0;
-            return;
-        }
-        const uint64_t right = x & (kGrid - 1), lower = y & (kGrid - 1);
-        const uint64_t up = at(left, top) * (kGrid - right) + at(left + 1, top) * right;
-        const uint64_t down = at(left, top + 1) * (kGrid - right) + at(left + 1, top + 1) * right;
-        constexpr uint64_t half = uint64_t{1} << (2 * kGridBits - 1);
-        uint64_t mean = up * (kGrid - lower) + down * lower + (half | half << kLane | half << 2 * kLane);
-        mean >>= 2 * kGridBits;
-        pixel[0] = static_cast<uint8_t>(mean);
-        pixel[1] = static_cast<uint8_t>(mean >> kLane);
-        pixel[2] = static_cast<uint8_t>(mean >> 2 * kLane);
-    }
-};
-
-// Coordinates of one row of the crop, in 1/32 pixels of the image; m is the matrix to the image.
-#define GRID_ROW                                                                         \
-    const double x0 = m[1] * row + m[2], y0 = m[4] * row + m[5], w0 = m[7] * row + m[8]; \
-    for (int column = 0; column < size; ++column) {                                      \
-        const double w = m[6] * column + w0;                                             \
-        const double scale = w != 0 ? kGrid / w : 0;                                     \
-        xs[column] = to_grid((m[0] * column + x0) * scale);                              \
-        ys[column] = to_grid((m[3] * column + y0) * scale);                              \
-    }
+// Coordinates of one row of the crop.
+#define GRID_ROW \
+    for (int column = 0; column < size; ++column) grid_point(m, row, column, xs[column], ys[column]);
 
 // One row's scratch: coordinates; for pixels all inside, where their four neighbours begin (else -1) and their weights,
 // laid out for one multiplication of pairs each.

@@ -130,6 +130,10 @@ def identity(device: str, precision: str) -> str:
 
 
 def _album(runtime: Runtime) -> Album:
+    if runtime.on_card:
+        from gpupipe.ops.keypoints.batched.card_album import CardAlbum, CupyKernels
+
+        return CardAlbum(runtime, CupyKernels(runtime.device))
     from gpupipe.ops.keypoints.batched.album import HostAlbum
 
     return HostAlbum(runtime.batch)

@@ -111,6 +111,10 @@ class Runtime:
         """
         return function if self._stream is None else _Captured(function, self._stream)
 
+    def staging(self, nbytes: int) -> Any:
+        """Host memory to be copied to the device, uint8 [nbytes], not cleared; page-locked for a GPU."""
+        return torch.empty(nbytes, dtype=torch.uint8, pin_memory=self.on_card)
+
     def to_device(self, values: Array) -> Any:
         """A copy on the device; on a GPU it may still be on its way, in the order of the stream."""
         host = torch.from_numpy(values)
