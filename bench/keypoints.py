@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     holistic = Holistic(Stages(networks))
     holistic.find(np.zeros((64, 64, 3), np.uint8))
     resident = usage().resident_bytes / 1e6
-    stills, clips = _pictures(paths)
+    stills, clips = pictures(paths)
     if not stills or not clips:
         parser.error(f"no pictures or no videos with people in {SHARED}; give some with --images")
 
@@ -148,8 +148,8 @@ class _Legacy:
         self._process.communicate()
 
 
-def _pictures(paths: Iterable[Path]) -> tuple[list[np.ndarray], list[list[np.ndarray]]]:
-    """Stills, and clips."""
+def pictures(paths: Iterable[Path]) -> tuple[list[np.ndarray], list[list[np.ndarray]]]:
+    """Stills, and the first frames of clips."""
     stills, clips = [], []
     for path in paths:
         if path.suffix.lower() in STILLS:

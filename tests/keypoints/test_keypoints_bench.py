@@ -29,12 +29,18 @@ def pictures(tmp_path):
     return [str(tmp_path / "still.png"), str(tmp_path / "clip.mkv")]
 
 
-def test_it_measures_ours_and_says_that_mediapipe_is_missing(tmp_path, pictures, models):
+@pytest.fixture
+def model_cache(tmp_path, models):
+    """A cache folder with the models and nothing else."""
     pytest.importorskip("ai_edge_litert", reason="pip install gpupipe[keypoints]")
     for model in MODELS:
         path = tmp_path / "cache/gpupipe/mediapipe" / model.path
         path.parent.mkdir(parents=True)
         path.write_bytes(models[model.name])
+    return tmp_path / "cache"
+
+
+def test_it_measures_ours_and_says_that_mediapipe_is_missing(tmp_path, pictures, model_cache):
     command = [
         sys.executable,
         "-m",
@@ -46,7 +52,7 @@ def test_it_measures_ours_and_says_that_mediapipe_is_missing(tmp_path, pictures,
         "--results",
         str(tmp_path),
     ]
-    environment = dict(os.environ, PYTHONPATH=str(ROOT), XDG_CACHE_HOME=str(tmp_path / "cache"))
+    environment = dict(os.environ, PYTHONPATH=str(ROOT), XDG_CACHE_HOME=str(model_cache))
     words = [*command, "--results", str(tmp_path), "--images", *pictures]
     ended = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
@@ -58,3 +64,15 @@ def test_it_measures_ours_and_says_that_mediapipe_is_missing(tmp_path, pictures,
     assert all(tool["cpu_ms"] > 0 for tool in last["tools"].values())
     assert 0 < last["resident_mb"] < 350
     assert "gpupipe models fetch mediapipe --environment" in last["unavailable"]
+
+
+def test_the_whole_job_is_measured(tmp_path, pictures, model_cache):
+    command = [sys.executable, "-m", "bench.keypoint_job", "--rounds", "1", "--machine", "here"]
+    words = [*command, "--results", str(tmp_path), "--images", *pictures, "--pictures", "3", "--items", "300"]
+    environment = dict(os.environ, PYTHONPATH=str(ROOT), XDG_CACHE_HOME=str(model_cache))
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["reading"]["pictures"] == found["run"]["pictures"] == 3
+    assert set(found["run"]["tools"]) == {"1", "2", "networks"} and found["run"]["scaling_2_workers"] > 0
+    assert found["plan"]["done"] == found["plan"]["items"] == 300
+    assert (tmp_path / "keypoint-job-here.json").exists()
