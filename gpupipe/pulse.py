@@ -1,4 +1,4 @@
-"""The pulse of a worker: what it works on and since when, in a few KiB shared with its supervisor.
+"""The pulse of a worker: what it works on and since when, in some KiB shared with its supervisor.
 
 It outlives the worker, so a death can be pinned on items and their stages; and it costs no message. A worker has as
 many *seats* as it works items at the same time, and one line beside them for what it does between items.
@@ -12,7 +12,7 @@ import struct
 import time
 from dataclasses import dataclass
 
-SEATS = 63
+SEATS = 255
 AUDIT_SEAT = SEATS - 1  # beyond those of any operator
 # Monotonic seconds at an item's start, then its ordinal or -1. Native, so that each is one store and none is torn by a
 # kill; in this order, so that who reads between the two takes an item for younger than it is.
@@ -56,8 +56,9 @@ class Pulse:
     def items(self) -> list[Beat]:
         """The items in hand; CLOCK_MONOTONIC is one for all processes of a machine."""
         now = time.monotonic()
-        beats = (self._read(seat, now) for seat in range(SEATS))
-        return [beat for beat in beats if beat.ordinal is not None]
+        taken = [seat for seat in range(SEATS) if _ITEM.unpack_from(self._map, seat * _LINE)[1] >= 0]
+        beats = (self._read(seat, now) for seat in taken)
+        return [beat for beat in beats if beat.ordinal is not None]  # it may be free again by now
 
     def read(self) -> Beat:
         """What was said last: of the item that has been in hand longest, or of the time between items."""

@@ -16,6 +16,7 @@ from gpupipe.memory import RowSpec
 from gpupipe.ops.keypoints.executors import Executor
 from gpupipe.ops.keypoints.points import COUNTS, PARTS, POINTS, Keypoints
 from gpupipe.ops.keypoints.stages import Pixels
+from gpupipe.pulse import AUDIT_SEAT
 from gpupipe.sinks.base import Sample
 from gpupipe.sinks.files import Buffer
 from gpupipe.sinks.spool import Spool
@@ -50,14 +51,15 @@ class PictureOperator:
 
     def __init__(self, path_of: Callable[[Any], Path], executor: Executor, decoder: ImageDecoder, threads: int) -> None:
         self._path_of, self._executor, self._decoder, self._threads = path_of, executor, decoder, threads
-        self._room = executor.batch + 1
-        self.depth = threads + self._room + executor.batch
+        self._batch = min(executor.batch, (AUDIT_SEAT - threads - 1) // 2)
+        self._room = self._batch + 1
+        self.depth = threads + self._room + self._batch
 
     def run(self, stream: Iterable[Work]) -> Iterator[Completion]:
         """Work the stream; an item's error is its own."""
         ahead = Ahead(stream, self._read, lambda image: image.nbytes, self._threads, self._room, _AHEAD_NBYTES)
         try:
-            while (taken := ahead.take(self._executor.batch)) is not None:
+            while (taken := ahead.take(self._batch)) is not None:
                 yield from (made for _, made in taken if isinstance(made, Completion))
                 yield from self._find([(work, made) for work, made in taken if not isinstance(made, Completion)])
         finally:
@@ -65,9 +67,7 @@ class PictureOperator:
 
     def _read(self, work: Work) -> Pixels:
         with work.stages("read"):
-            still = self._decoder.decode(self._path_of(work.item))
-            work.backend = still.backend
-            return still.rgb
+            return self._decoder.decode(self._path_of(work.item)).rgb
 
     def _find(self, taken: list[tuple[Work, Pixels]]) -> Iterator[Completion]:
         if not taken:
@@ -87,6 +87,7 @@ class PictureOperator:
                 yield failed
             else:
                 rows = work.slot.rows
+                work.backend = self._executor.name
                 rows["shape"][:] = image.shape[:2]
                 yield Completion(work, Sample("", rows, dict))
 
@@ -122,7 +123,8 @@ class ClipOperator:
     ) -> None:
         self._frames_of, self._name_of, self._executor = frames_of, name_of, executor
         self._decoder, self._spool = decoder, spool
-        self.depth = executor.batch + 2
+        self._batch = min(executor.batch, AUDIT_SEAT - 2)
+        self.depth = self._batch + 2
 
     def run(self, stream: Iterable[Work]) -> Iterator[Completion]:
         """Work the stream; a clip's error is its own."""
@@ -130,7 +132,7 @@ class ClipOperator:
         live: list[_Clip] = []
         try:
             while True:
-                most = self._executor.batch - len(live)
+                most = self._batch - len(live)
                 taken = ahead.take(most, wait=not live) if most else []
                 if taken is None and not live:
                     return
@@ -152,6 +154,7 @@ class ClipOperator:
             failed = clip.advance(self._executor)
             if failed is not None or clip.over:
                 live.remove(clip)
+                clip.work.backend = self._executor.name
                 yield failed or Completion(clip.work, clip.sample(self._name_of(clip.work)))
         if not live:
             return

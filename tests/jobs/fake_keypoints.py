@@ -24,6 +24,8 @@ class Memory:
 class FakeExecutor:
     """Finds the sum of a picture's bytes; in a clip the sum over all pictures up to it."""
 
+    name = "fake"
+
     def __init__(self, mode, batch=1):
         self.mode, self.batch = mode, batch
         self.sizes = []

@@ -21,10 +21,13 @@ class Executor(Protocol):
 
     Attributes
     ----------
+    name : str
+        One of :data:`EXECUTORS`, for the ledger.
     batch : int
         Pictures, or clips, that it likes to have at a time.
     """
 
+    name: str
     batch: int
 
     def begin(self) -> Any:
@@ -63,6 +66,7 @@ class CpuExecutor:
         See :class:`gpupipe.ops.keypoints.stages.Stages`.
     """
 
+    name = "cpu"
     batch = 1
 
     def __init__(self, mode: Mode, detection_confidence: float, tracking_confidence: float) -> None:
@@ -101,6 +105,7 @@ class OriginalExecutor:
         MediaPipe's own.
     """
 
+    name = "mediapipe"
     batch = 1
 
     def __init__(self, mode: Mode, detection_confidence: float, tracking_confidence: float) -> None:

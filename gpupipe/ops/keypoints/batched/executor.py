@@ -41,6 +41,8 @@ class TorchExecutor:
         torch is not installed, or there is no such device, or it does not compute so.
     """
 
+    name = "torch"
+
     def __init__(
         self,
         mode: str,
@@ -56,8 +58,11 @@ class TorchExecutor:
         from gpupipe.ops.keypoints.batched.stages import BatchedStages
         from gpupipe.ops.keypoints.batched.video import LockStepHolistic
 
-        networks = TorchNetworks(read_models(), runtime)
-        stages = BatchedStages(networks, _album(runtime), detection_confidence, tracking_confidence)
+        models = read_models()
+        with runtime.work():
+            stages = BatchedStages(
+                TorchNetworks(models, runtime), _album(runtime), detection_confidence, tracking_confidence
+            )
         self.batch = runtime.batch
         self._mode = mode
         self._stateless = BatchedHolistic(runtime, stages)
