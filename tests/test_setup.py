@@ -173,7 +173,8 @@ def test_wheel_is_whole(tree, tmp_path):
         assert b"gpupipe = gpupipe.cli.main:main" in file.read(entry)
     wanted = {path.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*.py")}
     wanted |= {f"gpupipe/reports/html/{name}" for name in ("page.jinja", "style.css")}
-    wanted |= {"gpupipe/py.typed", "gpupipe/_native.pyi", "gpupipe/ops/clip_merges.txt.gz"}
+    wanted |= {"gpupipe/py.typed", "gpupipe/_native.pyi"}
+    wanted |= {f"gpupipe/{name}.txt.gz" for name in ("ops/clip_merges", "landmarks/face_triangles")}
     wanted |= {f"gpupipe/cuda/{name}" for name in ("frames.cu", "plane.h")}  # compiled where the GPU is
     wanted |= {f"gpupipe/cuda/{name}" for name in ("keypoints_crop.cu", "keypoints_warp.h")}
     assert wanted <= names
