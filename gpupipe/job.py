@@ -252,13 +252,13 @@ def decoding_with(job: Job, backend: str) -> Job:
     Raises
     ------
     UsageError
-        It decodes nothing.
+        Another one would give other bytes.
     """
     if job.backend == backend:
         return job
     inputs = job.inputs()
     if "backend" not in inputs:
-        raise UsageError(f"the job {job.name} takes no --backend: it decodes nothing")
+        raise UsageError(f"the job {job.name} gives other bytes with --backend {backend} than as it was planned")
     return restore(class_path(job), job.options(), {**inputs, "backend": backend})
 
 
