@@ -8,15 +8,20 @@ environment of its own. `stateless` is ours. MediaPipe's `static` keeps its grap
 picture to picture; `flush` is sent a blank one before each, `fresh` is made anew for each: these two find what ours
 finds, the first does not. `video` is ours and `legacy-video` MediaPipe's, both after a clip's first frame.
 
+On a GPU: images a second from frames in memory to points in memory, by torch in batches, in fp32 and hybrid; and how
+far the points are from those of one image at a time, in pixels, beside parts found by one of the two alone.
+
 Pictures: the stills given and three frames of each video given, and its first frames as a clip; by default those with
 people in ../shared.
 
 Last answer (epyc-2core, AVX-512; 18 pictures, a hand in 2 of 3): 42 ms, and 28 ms in video. MediaPipe takes 1.36 times
-that in static mode, 1.66 with blank pictures between, 3.5 with new graphs, 1.47 in video. 166 MB a process.
+that in static mode, 1.66 with blank pictures between, 3.5 with new graphs, 1.47 in video. 166 MB a process. On a GPU:
+not yet measured on hardware.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
 import subprocess
@@ -32,13 +37,15 @@ import numpy as np
 from PIL import Image
 
 from bench.harness import ROOT, finish, interleave, options, ratio
-from gpupipe.errors import MissingInputError
+from gpupipe.errors import MissingInputError, UsageError
 from gpupipe.machine import usage
+from gpupipe.ops.keypoints.batched.executor import TorchExecutor, identity
+from gpupipe.ops.keypoints.executors import PRECISIONS
 from gpupipe.ops.keypoints.holistic import Holistic
 from gpupipe.ops.keypoints.models import read_models
 from gpupipe.ops.keypoints.networks import Networks
 from gpupipe.ops.keypoints.original import original_python
-from gpupipe.ops.keypoints.points import PARTS
+from gpupipe.ops.keypoints.points import PARTS, Keypoints
 from gpupipe.ops.keypoints.stages import Stages
 from gpupipe.ops.keypoints.video import SequentialHolistic
 
@@ -106,6 +113,11 @@ def main(argv: list[str] | None = None) -> int:
     if unavailable:
         print(f"MediaPipe unavailable: {unavailable}")
     found = [holistic.find(image) for image in stills]
+    gpu = {precision: batched(stills, found, "cuda", precision, arguments.rounds) for precision in PRECISIONS}
+    for precision, told in gpu.items():
+        print(
+            f"GPU, {precision}: {told.get('unavailable') or '{images_per_second:.0f} images a second'.format(**told)}"
+        )
     result = {
         "rounds": arguments.rounds,
         "stills": len(stills),
@@ -113,10 +125,52 @@ def main(argv: list[str] | None = None) -> int:
         "parts_found": {part: int(sum(each.valid[place] for each in found)) for place, part in enumerate(PARTS)},
         "tools": tools,
         "resident_mb": resident,
+        "gpu": gpu,
         "unavailable": unavailable,
     }
     finish("keypoints", arguments, result)
     return 0
+
+
+def batched(
+    images: list[np.ndarray], singly: list[Keypoints], device: str, precision: str, rounds: int, batches: int = 8
+) -> dict[str, Any]:
+    """Speed of torch on a device, and what differs from points found singly; `batches` are timed together."""
+    try:
+        executor = TorchExecutor("stateless", device=device, precision=precision)
+    except UsageError as error:
+        return {"unavailable": str(error)}
+    many = list(itertools.islice(itertools.cycle(images), batches * executor.batch))
+    held = [Keypoints.nobody() for _ in many]
+    seconds = []
+    for _ in range(rounds + 1):  # the first for warmth
+        began = time.perf_counter()
+        executor.find(many, [None] * len(many), held)
+        seconds.append(time.perf_counter() - began)
+    pairs = list(zip(images, singly, held, strict=False))
+    told: dict[str, Any] = {
+        "networks": identity(device, precision),
+        "images_per_second": len(many) / statistics.median(seconds[1:]),
+        "flips": int(sum((one.valid != other.valid).sum() for _, one, other in pairs)),
+    }
+    for part in PARTS:
+        errors = [_pixels(image, one, other, part) for image, one, other in pairs]
+        met = np.concatenate([each for each in errors if each is not None] or [np.zeros(0)])
+        told[f"{part}_pixels"] = (
+            dict(zip(("p50", "p99"), np.percentile(met, (50, 99)), strict=True)) if len(met) else None
+        )
+    executor.close()
+    return told
+
+
+def _pixels(image: np.ndarray, one: Keypoints, other: Keypoints, part: str) -> np.ndarray | None:
+    """Distances between a part's points that are to be seen."""
+    first, second = one.part(part), other.part(part)
+    if first is None or second is None:
+        return None
+    height, width, _ = image.shape
+    apart: np.ndarray = np.linalg.norm((first[:, :2].astype(np.float64) - second[:, :2]) * [width, height], axis=1)
+    return apart[one.visibility > 0.5] if part == "pose" else apart
 
 
 class _Legacy:

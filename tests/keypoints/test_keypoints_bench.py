@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gpupipe.ops.keypoints.models import MODELS
-
 ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT)]
+
+from bench.keypoints import _pixels, batched  # noqa: E402
+from gpupipe.ops.keypoints.models import MODELS  # noqa: E402
+from gpupipe.ops.keypoints.points import Keypoints  # noqa: E402
 
 
 @pytest.fixture
@@ -64,6 +67,31 @@ def test_it_measures_ours_and_says_that_mediapipe_is_missing(tmp_path, pictures,
     assert all(tool["cpu_ms"] > 0 for tool in last["tools"].values())
     assert 0 < last["resident_mb"] < 350
     assert "gpupipe models fetch mediapipe --environment" in last["unavailable"]
+    for precision in ("fp32", "hybrid"):
+        assert "unavailable" in last["gpu"][precision] or last["gpu"][precision]["images_per_second"] > 0
+
+
+def test_what_it_says_of_a_device(models):
+    """On the CPU, since it is the same there; nobody is found by either."""
+    pytest.importorskip("torch", reason="pip install torch")
+    images = [np.zeros((60, 80, 3), np.uint8), np.full((40, 30, 3), 99, np.uint8)]
+    told = batched(images, [Keypoints.nobody()] * 2, "cpu", "fp32", rounds=1, batches=1)
+    assert told["networks"].startswith("torch ")
+    assert told["images_per_second"] > 0
+    assert told["flips"] == 0
+    assert told["pose_pixels"] is None
+    somebody = Keypoints.nobody()
+    somebody.put("face", 0.5)
+    assert batched(images, [somebody] * 2, "cpu", "fp32", rounds=1, batches=1)["flips"] == 2
+
+
+def test_distances_are_pixels():
+    one, other = Keypoints.nobody(), Keypoints.nobody()
+    assert _pixels(np.zeros((60, 80, 3)), one, other, "face") is None
+    one.put("pose", 0.5)
+    other.put("pose", 0.5)
+    other.points[3, 0], other.points[4, 1], one.visibility[3:5] = 0.75, 0.75, (1, 0)
+    assert _pixels(np.zeros((60, 80, 3)), one, other, "pose").tolist() == [20]
 
 
 def test_the_whole_job_is_measured(tmp_path, pictures, model_cache):

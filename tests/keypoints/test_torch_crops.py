@@ -89,10 +89,11 @@ def regions_of(draw, images):
     return rows
 
 
-def differing(kernels, seed, trials=40):
+def differing(kernels, seed, trials=40, device="cpu"):
     """How many batches of crops differ from the native code's."""
-    draw, runtime = np.random.default_rng(seed), Runtime(batch=BATCH)
-    host, card = HostAlbum(BATCH), CardAlbum(runtime, kernels)
+    draw, runtime = np.random.default_rng(seed), Runtime(device, batch=BATCH)
+    with runtime.work():
+        host, card = HostAlbum(BATCH), CardAlbum(runtime, kernels)
     hows = [Crop(size, low, zeros, True) for size in (1, 7, 32) for low in (0.0, -1.0) for zeros in (False, True)]
     wrong = 0
     for trial in range(trials):
@@ -104,7 +105,8 @@ def differing(kernels, seed, trials=40):
         for album in (host, card):
             with runtime.work():
                 album.load([picture_of(image) for image in images[:count]])
-                crops.append(album.crop(regions, wanted, how).numpy())
+                given = (each.to(album.frames.device) for each in (regions, wanted))
+                crops.append(album.crop(*given, how).cpu().numpy())
         wrong += crops[0].tobytes() != crops[1].tobytes()
     return wrong
 

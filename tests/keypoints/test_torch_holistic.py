@@ -276,7 +276,8 @@ def test_without_torch_the_error_says_what_to_install(monkeypatch):
 @pytest.fixture(scope="module")
 def real(models):
     runtime = Runtime(batch=BATCH)
-    return runtime, BatchedStages(TorchNetworks(models, runtime), HostAlbum(BATCH))
+    with runtime.work():
+        return runtime, BatchedStages(TorchNetworks(models, runtime), HostAlbum(BATCH))
 
 
 @pytest.fixture(scope="module")

@@ -80,7 +80,8 @@ def test_networks_round_no_worse_than_litert(models, networks, people, name):
 def test_an_image_s_neighbours_change_nothing(models, people):
     """Bit for bit, in a batch of one size; on a card too, there see test_torch_card.py."""
     runtime = Runtime(batch=4)
-    networks = TorchNetworks(models, runtime)
+    with runtime.work():
+        networks = TorchNetworks(models, runtime)
     for name in NETWORKS:
         crops = shown(people, name, 6)
         with runtime.work():

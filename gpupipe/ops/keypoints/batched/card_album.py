@@ -39,7 +39,7 @@ class Kernels(Protocol):
 
 
 class CardAlbum(Album):
-    """Crops by two launches for all images of a batch.
+    """Crops by two launches for all images of a batch. Made and used inside of :meth:`Runtime.work`.
 
     Parameters
     ----------
@@ -51,12 +51,11 @@ class CardAlbum(Album):
 
     def __init__(self, runtime: Runtime, kernels: Kernels) -> None:
         self._runtime, self._kernels = runtime, kernels
-        with runtime.work():
-            frames, taken = frames_of((), runtime.batch)
-            self.frames, self.taken = runtime.to_device(frames), runtime.to_device(taken)
-            self._table = runtime.to_device(np.zeros((runtime.batch, 3), np.int64))  # RgbImage: address, height, width
-            lows = {network.crop.low for network in NETWORKS.values()}
-            self._codes = {low: runtime.to_device(codes(low).copy()) for low in lows}
+        frames, taken = frames_of((), runtime.batch)
+        self.frames, self.taken = runtime.to_device(frames), runtime.to_device(taken)
+        self._table = runtime.to_device(np.zeros((runtime.batch, 3), np.int64))  # RgbImage: address, height, width
+        lows = {network.crop.low for network in NETWORKS.values()}
+        self._codes = {low: runtime.to_device(codes(low).copy()) for low in lows}
         self._memory: Any = None
 
     def load(self, pictures: Sequence[Picture]) -> None:

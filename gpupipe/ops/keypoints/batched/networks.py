@@ -15,7 +15,7 @@ LANDMARKS = frozenset(("pose_landmark", "hand_landmark", "face_landmark"))
 
 
 class TorchNetworks:
-    """All networks of the graph on a device. Used by one thread at a time, inside of :meth:`Runtime.work`.
+    """All networks of the graph on a device. Made and used by one thread at a time, inside of :meth:`Runtime.work`.
 
     Parameters
     ----------

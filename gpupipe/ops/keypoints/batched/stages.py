@@ -57,7 +57,7 @@ class _View(NamedTuple):
 
 
 class BatchedStages:
-    """The stages, none of which remembers anything. Used by one thread at a time.
+    """The stages, none of which remembers anything. Made and used by one thread at a time, inside of `Runtime.work`.
 
     Parameters
     ----------
