@@ -17,9 +17,13 @@ from gpupipe.cuda import devices
 from gpupipe.cuda.devices import Gpu
 from gpupipe.cuda.nvml import Nvml, NvmlError
 from gpupipe.cuda.probe import ProbeError, ask, driver_version
-from gpupipe.errors import UsageError
+from gpupipe.errors import MissingInputError, UsageError
 from gpupipe.machine import free_memory_bytes, memory_bytes, usable_cores
+from gpupipe.ops.keypoints.mediapipe_executor import MediaPipe
+from gpupipe.ops.keypoints.models import FETCH, VERSION, read_models
+from gpupipe.ops.keypoints.original import environment_folder
 
+_LITERT = "ai_edge_litert.interpreter"  # what loads its library
 _AT_ONCE = 4  # processes that import packages; each takes a core and some hundred MB
 
 
@@ -119,12 +123,12 @@ class Device:
 
 @dataclass(frozen=True)
 class Package:
-    """A package that gpupipe uses where it is there.
+    """What gpupipe uses where it is there: a package, the networks for keypoints, or MediaPipe in its environment.
 
     Attributes
     ----------
     module, name : str
-        As Python imports it, and as people call it.
+        As Python imports it, or as :data:`ABILITIES` needs it, and as people call it.
     purpose : str
     installed : bool
     version, note : str or None
@@ -198,6 +202,7 @@ def examine(only: Sequence[str] = ()) -> Findings:
     newest = driver_version()
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         looking = [pool.submit(_package, wanted, newest) for wanted in _PACKAGES if wanted.module in needs]
+        looking += [pool.submit(look) for name, look in _BESIDE.items() if name in needs]
         driver = _driver(newest)
         packages = tuple(one.result() for one in looking)
         gpus = [] if driver.problem else devices.usable_devices()
@@ -224,10 +229,12 @@ _PACKAGES = (
     _Wanted("PyNvVideoCodec", "PyNvVideoCodec", ("PyNvVideoCodec",), "decoding with NVDEC"),
     _Wanted("nvidia.dali", "nvidia-dali", ("nvidia-dali-cuda130", "nvidia-dali-cuda120"), "pictures on the GPU"),
     _Wanted("pynvml", "nvidia-ml-py", ("nvidia-ml-py",), "counters of the GPU"),
-    _Wanted("torch", "torch", ("torch",), "models", "pip install 'torch>=2.14'"),
-    _Wanted("mediapipe", "mediapipe", ("mediapipe",), "body keypoints", "gpupipe models fetch mediapipe --environment"),
+    _Wanted("torch", "torch", ("torch",), "keypoints on a GPU", "pip install 'torch>=2.14'"),
     _Wanted("faiss", "faiss", ("faiss-gpu", "faiss-cpu"), "vector search", "pip install faiss-cpu"),
     _Wanted("kvikio", "kvikio", ("kvikio-cu13", "kvikio-cu12"), "from GPU to disk", "pip install kvikio-cu13"),
+    _Wanted(
+        _LITERT, "ai-edge-litert", ("ai-edge-litert",), "keypoints on CPU cores", "pip install 'gpupipe[keypoints]'"
+    ),
 )
 
 
@@ -272,9 +279,43 @@ def _package(wanted: _Wanted, newest: tuple[int, int] | None) -> Package:
             else:
                 note = f"compiles with NVRTC {'.'.join(map(str, ask('compiler')['nvrtc']))}"
     except ProbeError as error:
-        step = f"{install}, or a newer driver" if newest is not None or wanted.install else "it needs the NVIDIA driver"
+        step = wanted.install or "it needs the NVIDIA driver"
+        step = f"{install}, or a newer driver" if newest is not None else step
         problem = f"does not work here ({error}): {step}"
     return Package(wanted.module, wanted.name, wanted.purpose, installed, version, note, problem)
+
+
+def _networks() -> Package:
+    """The network files of keypoints, each known by its SHA-256."""
+    problem: str | None = None
+    installed = True
+    try:
+        read_models()
+    except MissingInputError:
+        installed, problem = False, f"not there: {FETCH}"
+    except UsageError as error:
+        problem = str(error)
+    except OSError as error:
+        problem = f"cannot be read ({error}): {FETCH}"
+    return Package("networks", "networks", "keypoints", installed, None, None, problem)
+
+
+def _mediapipe() -> Package:
+    """MediaPipe in an environment of its own; it is started, as a worker would start it."""
+    problem: str | None = None
+    installed = True
+    try:
+        MediaPipe("stateless").close()
+    except MissingInputError:
+        installed, problem = False, f"not installed: {FETCH} --environment"
+    except UsageError as error:
+        problem = str(error)
+    version, note = VERSION if installed else None, f"in {environment_folder()}"
+    return Package("mediapipe", "mediapipe", "the original", installed, version, note, problem)
+
+
+_BESIDE: dict[str, Callable[[], Package]] = {"networks": _networks, "mediapipe": _mediapipe}
+"""What is no package of this interpreter."""
 
 
 def _device(gpu: Gpu, driver: Driver, packages: Sequence[Package], needs: set[str]) -> Device:
@@ -338,6 +379,14 @@ def _nvjpg(found: Findings) -> str | None:
     return reasons[0] if reasons else "no card here has a JPEG decoder (NVJPG); pictures are decoded without one"
 
 
+def _keypoints(found: Findings) -> str | None:
+    runs = _of_package(_LITERT)(found)
+    torch = found.package("torch")
+    if _cuda(found) is None and torch.problem is None and str(torch.note).startswith("for CUDA"):
+        runs = None
+    return "; ".join(filter(None, (runs, _of_package("networks")(found)))) or None
+
+
 def _dali(found: Findings) -> str | None:
     return found.driver.problem or _of_package("nvidia.dali")(found)
 
@@ -350,6 +399,7 @@ ABILITIES: dict[str, Callable[[Findings], str | None]] = {
     "dali": _dali,
     "nvml": lambda found: found.driver.nvml,
     "torch": _of_package("torch"),
+    "keypoints": _keypoints,
     "mediapipe": _of_package("mediapipe"),
     "faiss": _of_package("faiss"),
     "kvikio": _of_package("kvikio"),
@@ -363,4 +413,5 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "nvjpg": ("jpeg",),
     "dali": ("nvidia.dali",),
     "nvml": ("pynvml",),
+    "keypoints": ("networks", _LITERT, "torch", "cupy"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import pty
@@ -11,6 +12,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 
 import fake_driver
 import pytest
@@ -19,6 +21,7 @@ from gpupipe import doctor
 from gpupipe.cli.main import main
 from gpupipe.cuda.probe import driver_version
 from gpupipe.errors import UsageError
+from gpupipe.ops.keypoints import models, original
 from gpupipe.reports.doctor import doctor_text
 
 BARE = pytest.mark.skipif(driver_version() is not None, reason="a real driver is here")
@@ -59,6 +62,70 @@ def test_without_a_gpu(capsys):
     assert re.search(r"^cuda +missing +no NVIDIA driver: ", said, re.MULTILINE)
     assert re.search(r"^nvdec +missing +as cuda$", said, re.MULTILINE)
     assert "\x1b" not in said and not re.search(r" $", said, re.MULTILINE)
+
+
+@BARE
+def test_keypoints_without_networks(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if not Path(path, "mediapipe").is_dir()])
+    assert main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"^ai-edge-litert +2\.\S+ +keypoints on CPU cores +ok$", said, re.MULTILINE)
+    assert re.search(r"^networks +- +keypoints +not there: gpupipe models fetch mediapipe$", said, re.MULTILINE)
+    step = "not installed: gpupipe models fetch mediapipe --environment"
+    assert re.search(rf"^mediapipe +- +the original +{step}$", said, re.MULTILINE)
+    assert re.search(r"^keypoints +missing +networks: not there: gpupipe models fetch mediapipe$", said, re.MULTILINE)
+    assert main(["doctor", "--require", "keypoints", "mediapipe"]) == 1
+
+
+@BARE
+def test_keypoints_with_networks(monkeypatch, tmp_path):
+    data = b"a network"
+    network = models.ModelFile("one", "one/one.tflite", len(data), hashlib.sha256(data).hexdigest())
+    monkeypatch.setattr(models, "MODELS", (network,))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    path = models.cache_folder() / network.path
+    path.parent.mkdir(parents=True)
+    path.write_bytes(data)
+    assert doctor.examine(["keypoints"]).missing == {}
+    path.write_bytes(data[:-1])
+    reason = doctor.examine(["keypoints"]).missing["keypoints"]
+    assert (
+        f"networks: {models.cache_folder()}: one/one.tflite: 8 bytes, expected 9. Get it anew: {models.FETCH}" == reason
+    )
+    path.unlink()
+    path.mkdir()
+    assert doctor.examine(["keypoints"]).missing["keypoints"] == f"networks: not there: {models.FETCH}"
+
+
+def test_keypoints_run_by_litert_or_on_a_card(driver, monkeypatch, tmp_path):
+    (tmp_path / "ai_edge_litert.py").touch()  # no package: as if it were not installed
+    torch = "from types import SimpleNamespace as N\nversion = N(cuda={!r})\ncuda = N(device_count=lambda: 2)\n"
+    site = fake_driver.environment(driver)["PYTHONPATH"]
+    words = {"XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": f"{tmp_path}{os.pathsep}{site}"}
+    networks = "networks: not there: gpupipe models fetch mediapipe"
+    litert = "ai-edge-litert: not installed: pip install 'gpupipe[keypoints]'"
+    for cuda, missing in (("13.0", networks), (None, f"{litert}; {networks}")):
+        (tmp_path / "torch.py").write_text(torch.format(cuda))
+        assert told(driver, "--require", "keypoints", **words)["abilities"]["keypoints"] == missing
+
+
+def test_mediapipe_is_started_in_its_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = original.environment_folder()
+    (folder / "bin").mkdir(parents=True)
+    (folder / "complete").touch()
+    python = folder / "bin" / "python"
+    greets = f"import socket\ns = socket.socket(fileno=int({{}}))\ns.sendall(b'{models.VERSION}'.ljust(16, b'\\0'))\n"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{greets.format("$3")}s.recv(1)"\n')
+    python.chmod(0o755)
+    found = doctor.examine(["mediapipe"])
+    assert found.missing == {}
+    assert (found.package("mediapipe").version, found.package("mediapipe").note) == (models.VERSION, f"in {folder}")
+    python.write_text("#!/bin/sh\necho 'no libGL' >&2\nexit 1\n")
+    reason = doctor.examine(["mediapipe"]).missing["mediapipe"]
+    assert reason.startswith(f"mediapipe: {python}: MediaPipe does not start: it ended with exit status 1 (no libGL).")
+    assert reason.endswith(f"remove {folder} and run: {models.FETCH} --environment")
 
 
 @BARE

@@ -25,7 +25,7 @@ def add(commands: Any) -> None:
         default=[],
         metavar="WHAT",
         help="look at these alone, and exit 1 if one is missing: cuda, nvdec, nvjpg, dali, nvml, ffmpeg, torch, "
-        "mediapipe, faiss, kvikio",
+        "keypoints, mediapipe, faiss, kvikio",
     )
     parser.add_argument("--json", action="store_true", help="as one JSON object")
     parser.set_defaults(run=_run)
