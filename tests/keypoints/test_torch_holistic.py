@@ -19,6 +19,7 @@ from gpupipe.ops.keypoints.batched.runtime import Runtime  # noqa: E402
 from gpupipe.ops.keypoints.batched.stages import BatchedStages  # noqa: E402
 from gpupipe.ops.keypoints.batched.video import LockStepHolistic  # noqa: E402
 from gpupipe.ops.keypoints.clip_memory import ClipMemory  # noqa: E402
+from gpupipe.ops.keypoints.executors import Executor, open_executor  # noqa: E402
 from gpupipe.ops.keypoints.holistic import Holistic  # noqa: E402
 from gpupipe.ops.keypoints.points import PARTS, Keypoints  # noqa: E402
 from gpupipe.ops.keypoints.stages import Stages  # noqa: E402
@@ -403,8 +404,8 @@ def test_which_clips_are_together_changes_nothing(judged, real, video):
 
 def test_the_executor_of_the_job(models, people, found):
     images = list(people.values())[:2]
-    stateless = TorchExecutor("stateless", batch=BATCH)
-    assert stateless.begin() is None
+    stateless: Executor = TorchExecutor("stateless", batch=BATCH)
+    assert (stateless.name, stateless.batch, stateless.begin()) == ("torch", BATCH, None)
     held = rooms(2)
     stateless.find(images, [None, None], held)
     assert all(same(a, b) for a, b in zip(held, found, strict=False))
@@ -414,3 +415,4 @@ def test_the_executor_of_the_job(models, people, found):
         executor.find(images, [executor.begin(), executor.begin()], held)
         assert [each.valid.tolist() for each in held] == [each.valid.tolist() for each in found[:2]]
         executor.close()
+    assert isinstance(open_executor("torch", "stateless", 0.5, 0.5, "cpu", "fp32"), TorchExecutor)

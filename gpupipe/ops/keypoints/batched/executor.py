@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from gpupipe.ops.keypoints.clip_memory import ClipMemory
 
 
+_AHEAD = 2
+
+
 class TorchExecutor:
     """Finds points in batches of pictures. Used by one thread at a time.
 
@@ -43,6 +46,8 @@ class TorchExecutor:
 
     name = "torch"
 
+    name = "torch"
+
     def __init__(
         self,
         mode: str,
@@ -63,8 +68,9 @@ class TorchExecutor:
             stages = BatchedStages(
                 TorchNetworks(models, runtime), _album(runtime), detection_confidence, tracking_confidence
             )
-        self.batch = runtime.batch
-        self._mode = mode
+        # On a GPU pictures are copied while those before are worked; of clips the next frames wait for the last ones.
+        self.batch = runtime.batch * (_AHEAD if runtime.on_card and mode == "stateless" else 1)
+        self._mode, self._runtime = mode, runtime
         self._stateless = BatchedHolistic(runtime, stages)
         self._sequential = LockStepHolistic(runtime, stages)
 
@@ -102,6 +108,7 @@ class TorchExecutor:
     def close(self) -> None:
         """Give the device's memory back."""
         del self._stateless, self._sequential
+        self._runtime.close()
 
 
 def open_runtime(device: str, precision: str, batch: int | None = None) -> Runtime:
