@@ -8,17 +8,20 @@ from typing import Any
 
 import numpy as np
 
+from gpupipe.errors import StoppedError
 from gpupipe.job import Dataset
 from gpupipe.jobs.annotations import Annotations
 from gpupipe.outcome import DONE, STATES, Outcome
 from gpupipe.sinks.base import Place
-from gpupipe.sinks.parquet import write_table
+from gpupipe.sinks.parquet import storable, write_table
 
 TYPES = {
     "ordinal": "int64", "id": "string", "shard": "int32", "row": "int32", "split": "string", "video_id": "string",
     "path": "string", "frame": "int32", "pts": "double", "height": "int32", "width": "int32", "status": "string",
     "orth": "string", "translation": "string",
 }  # fmt: skip
+
+_NAMES = ("id", "split", "video_id", "path")
 
 
 def write_index(items: str, dataset: Dataset, annotations: Annotations) -> None:
@@ -34,8 +37,13 @@ def write_index(items: str, dataset: Dataset, annotations: Annotations) -> None:
         Of clips that have one.
     """
     rows = _of_pictures(dataset) if items == "pictures" else _of_clips(dataset)
-    named = ({**row, **_said(annotations, row)} for row in rows)
+    named = ({**row, **_names(row), **_said(annotations, row)} for row in rows)
     write_table(dataset.place.out / "index.parquet", TYPES, named, dataset.place.staging)
+
+
+def _names(row: Mapping[str, Any]) -> dict[str, str]:
+    """Names need not be UTF-8, which a table has to be."""
+    return {name: storable(row[name]) for name in _NAMES}
 
 
 def _said(annotations: Annotations, row: Mapping[str, Any]) -> dict[str, str | None]:
@@ -105,9 +113,15 @@ class _Shard:
     def of(self, shard: int) -> dict[str, np.ndarray]:
         """Those of a shard."""
         if shard != self._number:
-            self._arrays = {name: np.load(self._path(name, shard)) for name in self._names}
+            self._arrays = {name: self._read(self._place.out / f"{name}-{shard:05d}.npy") for name in self._names}
             self._number = shard
         return self._arrays
 
-    def _path(self, name: str, shard: int) -> Path:
-        return self._place.out / f"{name}-{shard:05d}.npy"
+    def _read(self, path: Path) -> np.ndarray:
+        try:
+            values: np.ndarray = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise StoppedError(
+                f"{path}: {error}. Run: gpupipe verify --repair {self._place.out}, then the same command again"
+            ) from error
+        return values

@@ -268,3 +268,16 @@ def test_annotations_stand_beside_their_frames(tree, tmp_path):
     corpus.write_text("name|orth|translation\nv1|ANDERS|anders .\n")
     with pytest.raises(gpupipe.StoppedError, match="annotations are others"):
         go(replace(job), tmp_path / "later")
+
+
+def test_a_shard_that_was_damaged_before_the_index_was_made(tree, tmp_path):
+    out = tmp_path / "out"
+    go(job_of(tree), out)
+    whole = bytes_of(out)
+    (out / "index.parquet").unlink()
+    (out / "shape-00000.npy").write_bytes(b"")
+    with pytest.raises(gpupipe.StoppedError, match=r"shape-00000\.npy: .* gpupipe verify --repair"):
+        go(job_of(tree), out)
+    (out / "shape-00000.npy").write_bytes(whole["shape-00000.npy"])
+    go(job_of(tree), out)
+    assert bytes_of(out) == whole
