@@ -82,7 +82,13 @@ class TorchNetwork:
 
     def _convolve(self, operator: Operator) -> Function:
         weights = self._constant(operator, 1).transpose(0, 3, 1, 2)
-        return self._convolution(operator, weights, 1, _ACTIVATIONS[operator.option(3, "b")])
+        activate = _ACTIVATIONS[operator.option(3, "b")]
+        if weights.shape[2:] != (1, 1):
+            return self._convolution(operator, weights, 1, activate)
+        # A product of matrices, its bias added on the way; a GPU's convolution turns the axes round and adds it after.
+        assert (operator.option(1), operator.option(2)) == (1, 1), "no pixel is passed over"
+        matrix, bias = self._weights(weights[:, :, 0, 0]), self._weights(self._constant(operator, 2))
+        return lambda images: activate(F.linear(images.permute(*_NHWC), matrix, bias).permute(*_NCHW))
 
     def _convolve_each(self, operator: Operator) -> Function:
         weights = self._constant(operator, 1).transpose(3, 0, 1, 2)
