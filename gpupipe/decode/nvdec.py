@@ -15,7 +15,8 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 
 from gpupipe.decode.base import MAX_PIXELS, Choice, Indices
-from gpupipe.decode.bitstream import EngineStream, Unfit
+from gpupipe.decode.bits import Unfit
+from gpupipe.decode.bitstream import EngineStream
 from gpupipe.decode.facts import colour_of
 from gpupipe.decode.ffmpeg import FFmpegDecoder
 from gpupipe.decode.ffmpeg_packets import beginning

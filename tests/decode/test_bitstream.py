@@ -13,7 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from synth import Clip, encode, remux
 
-from gpupipe.decode.bitstream import EngineStream, Unfit
+from gpupipe.decode.bits import Unfit
+from gpupipe.decode.bitstream import EngineStream
 
 Make = Callable[..., Path]
 
