@@ -390,8 +390,8 @@ def test_pairs_files_made_to_take_long(tmp_path, content, chunk):
 OPCODES = [opcode.code.encode("latin1") for opcode in pickletools.opcodes]
 NAMES = [b"cos\nsystem\n", b"cbuiltins\neval\n", b"cnumpy\nndarray\n", b"cnumpy\ndtype\n", b"c_codecs\nencode\n",
          b"cbuiltins\nset\n", b"cnumpy.core.multiarray\n_reconstruct\n", b"cnumpy._core.numeric\n_frombuffer\n",
-         b"cnumpy\nfloat32\n", b"cbuiltins\nbytes\n", b"cgpupipe.sinks.pickles\n_Name\n", b"ccopyreg\n_reconstructor\n",
-         b"cbuiltins\ngetattr\n", b"cbuiltins\ncomplex\n"]  # fmt: skip
+         b"cnumpy\nfloat32\n", b"cbuiltins\nbytes\n", b"cgpupipe.sinks.unpickling\n_Name\n",
+         b"ccopyreg\n_reconstructor\n", b"cbuiltins\ngetattr\n", b"cbuiltins\ncomplex\n"]  # fmt: skip
 PARTS = [b"K\1", b"J\xff\xff\xff\xff", b"M\xff\xff", b"\x8c\2u1", b"\x8c\3<i8", b"\x8c\2|O", b"C\2ab", b"X\1\0\0\0a",
          b"N", b"(", b")", b"]", b"}", b"\x8f", b"t", b"\x85", b"\x86", b"\x87", b"R", b"b", b"\x81", b"\x92", b"s",
          b"u", b"a", b"e", b"\x90", b"\x91", b"0", b"1", b"2", b"q\0", b"h\0", b"\x94", b"r\xff\xff\xff\x0f", b"\x80\5",
