@@ -242,23 +242,25 @@ def test_settings_are_as_before():
 
 def test_identity_says_what_decides_the_numbers():
     release = torch.__version__.partition("+")[0]
-    assert identity("cpu", "fp32") == f"torch {release} cpu fp32 batches of 8"
+    assert identity("cpu", "fp32") == f"torch {release} cpu fp32"
 
 
 @pytest.mark.parametrize(
     ("device", "precision", "batch", "words"),
     [
-        ("cpu", "hybrid", None, "'hybrid' on the CPU.*use fp32, or a GPU"),
-        ("cpu", "fp16", None, "'fp16'; expected one of fp32, hybrid"),
+        ("cpu", "hybrid", 8, "'hybrid' on the CPU.*use fp32, or a GPU"),
+        ("cpu", "fp16", 8, "'fp16'; expected one of fp32, hybrid"),
         ("cpu", "fp32", 0, "batches of 0 images; expected at least 1"),
-        ("tpu", "fp32", None, "device 'tpu'; expected cpu, cuda or cuda:N"),
-        ("cuda:x", "fp32", None, "expected cpu, cuda or cuda:N"),
-        ("cuda:99", "fp32", None, r"torch .* sees \d+ GPUs. Use cpu; or install a torch"),
+        ("tpu", "fp32", 8, "device 'tpu'; expected cpu, cuda or cuda:N"),
+        ("cuda:x", "fp32", 8, "expected cpu, cuda or cuda:N"),
+        ("cuda:99", "fp32", 8, r"torch .* sees \d+ GPUs. Use cpu; or install a torch"),
     ],
 )
 def test_what_cannot_be_is_refused(device, precision, batch, words):
     with pytest.raises(UsageError, match=words):
         open_runtime(device, precision, batch)
+    with pytest.raises(UsageError, match=words):
+        TorchExecutor("video", device=device, precision=precision, batch=batch)
 
 
 def test_without_torch_the_error_says_what_to_install(monkeypatch):

@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     from gpupipe.ops.keypoints.clip_memory import ClipMemory
 
 
+PICTURES = {"cpu": 8, "cuda": 128}
+"""A batch in mode ``stateless``, by kind of device. Another number gives other last bits: it would be part of the
+arithmetic version."""
+
+CLIPS = {"cpu": 1, "cuda": 32}
+"""Of the other modes; likewise. Between the networks each clip's memory is asked on the host, which takes longer than a
+GPU needs; and clips that end leave places empty."""
+
 _AHEAD = 2
 
 
@@ -34,7 +42,7 @@ class TorchExecutor:
     device, precision : str
         See :class:`gpupipe.ops.keypoints.batched.runtime.Runtime`.
     batch : int, optional
-        Pictures, or clips, a batch; decides the last bits of the numbers. Default: what suits the device.
+        Default: :data:`PICTURES` or :data:`CLIPS`.
 
     Raises
     ------
@@ -43,8 +51,6 @@ class TorchExecutor:
     UsageError
         torch is not installed, or there is no such device, or it does not compute so.
     """
-
-    name = "torch"
 
     name = "torch"
 
@@ -57,7 +63,8 @@ class TorchExecutor:
         precision: str = "fp32",
         batch: int | None = None,
     ) -> None:
-        runtime = open_runtime(device, precision, batch)
+        usual = (PICTURES if mode == "stateless" else CLIPS).get(device.partition(":")[0], 1)
+        runtime = open_runtime(device, precision, usual if batch is None else batch)
         from gpupipe.ops.keypoints.batched.holistic import BatchedHolistic
         from gpupipe.ops.keypoints.batched.networks import TorchNetworks
         from gpupipe.ops.keypoints.batched.stages import BatchedStages
@@ -111,7 +118,7 @@ class TorchExecutor:
         self._runtime.close()
 
 
-def open_runtime(device: str, precision: str, batch: int | None = None) -> Runtime:
+def open_runtime(device: str, precision: str, batch: int) -> Runtime:
     """The device; see :class:`gpupipe.ops.keypoints.batched.runtime.Runtime`.
 
     Raises
@@ -138,7 +145,7 @@ def identity(device: str, precision: str) -> str:
     UsageError
         As :func:`open_runtime`.
     """
-    return open_runtime(device, precision).identity()
+    return open_runtime(device, precision, PICTURES["cpu"]).identity()
 
 
 def _album(runtime: Runtime) -> Album:

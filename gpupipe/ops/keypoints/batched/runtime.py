@@ -14,9 +14,6 @@ from gpupipe.errors import DeviceLostError, DeviceMemoryError, UsageError
 PRECISIONS = ("fp32", "hybrid")
 """``"hybrid"``: the networks that give points compute in float16, those that find regions in float32."""
 
-BATCH = {"cpu": 8, "cuda": 128}
-"""Images a batch. Every batch is filled up to it, so that the same kernels run whatever is in it."""
-
 _WARM_UPS = 2  # before a capture: libraries choose and load their kernels
 
 Tensors = tuple[Any, ...]
@@ -32,8 +29,9 @@ class Runtime:
         ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
     precision : str
         One of :data:`PRECISIONS`.
-    batch : int, optional
-        Images a batch; default: :data:`BATCH`.
+    batch : int
+        Images a batch. Every batch is filled up to it, so that the same kernels run whatever is in it; it decides the
+        last bits of the numbers.
 
     Attributes
     ----------
@@ -46,7 +44,7 @@ class Runtime:
         There is no such device, or it does not compute so.
     """
 
-    def __init__(self, device: str = "cpu", precision: str = "fp32", batch: int | None = None) -> None:
+    def __init__(self, device: str = "cpu", precision: str = "fp32", batch: int = 8) -> None:
         self.device = _device(device)
         if precision not in PRECISIONS:
             raise UsageError(f"precision {precision!r}; expected one of {', '.join(PRECISIONS)}")
@@ -54,10 +52,10 @@ class Runtime:
             raise UsageError(
                 "precision 'hybrid' on the CPU, which computes float16 no faster; use fp32, or a GPU with --device cuda"
             )
-        if batch is not None and batch < 1:
+        if batch < 1:
             raise UsageError(f"batches of {batch} images; expected at least 1")
         self._precision = precision
-        self.batch = batch or BATCH[self.device.type]
+        self.batch = batch
         self._stream = torch.cuda.Stream(self.device) if self.on_card else None
 
     @property
@@ -73,7 +71,7 @@ class Runtime:
         """What decides the numbers, in words, for a plan's hash."""
         place = f"cuda ({torch.cuda.get_device_name(self.device)})" if self.on_card else "cpu"
         release = str(torch.__version__).partition("+")[0]
-        return f"torch {release} {place} {self._precision} batches of {self.batch}"
+        return f"torch {release} {place} {self._precision}"
 
     @contextmanager
     def work(self) -> Iterator[None]:
