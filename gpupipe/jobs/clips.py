@@ -260,7 +260,7 @@ class ClipsJob:
             self._write_index(dataset, splits)
 
     def _write_index(self, dataset: Dataset, splits: np.ndarray) -> None:
-        from gpupipe.sinks.parquet import write_table
+        from gpupipe.sinks.parquet import storable, write_table
 
         def rows() -> Iterator[dict[str, Any]]:
             for outcome in dataset.outcomes():
@@ -268,11 +268,11 @@ class ClipsJob:
                 shard, row = divmod(outcome.ordinal, dataset.place.shard_size)
                 yield {
                     "ordinal": outcome.ordinal,
-                    "id": _storable(self.item_id(outcome.ordinal, item)),
+                    "id": storable(self.item_id(outcome.ordinal, item)),
                     "shard": shard,
                     "row": row,
                     "pts": _times(outcome),
-                    "text": _storable(self.pair(item).text) if outcome.state != FAILED else None,
+                    "text": storable(self.pair(item).text) if outcome.state != FAILED else None,
                     "split": SPLITS[splits[outcome.ordinal]],
                     "status": STATES[outcome.state],
                 }
@@ -446,11 +446,6 @@ def _times(outcome: Outcome) -> list[float] | None:
     if not isinstance(times, list) or not all(type(time) is float for time in times):
         raise damaged(f"item {outcome.ordinal}", f"its record is {outcome.record[:80]!r}, expected times")
     return times
-
-
-def _storable(words: str) -> str:
-    """Half surrogate pairs, which JSON can hold and a table cannot, written out."""
-    return words.encode(errors="backslashreplace").decode()
 
 
 _listings: dict[Path, dict[str, list[str]]] = {}

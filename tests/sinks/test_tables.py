@@ -15,7 +15,7 @@ from gpupipe.memory import HostSlots, RowSpec
 from gpupipe.sinks.base import Place, Sample
 from gpupipe.sinks.files import Checksum, publish, write_at
 from gpupipe.sinks.npy import NpySink, npy_header
-from gpupipe.sinks.parquet import write_table
+from gpupipe.sinks.parquet import storable, write_table
 from gpupipe.sinks.webdataset import WebDatasetSink
 
 
@@ -167,3 +167,15 @@ def test_slots_are_page_aligned_and_used_again():
     assert slots.acquire(5).rows["x"].ctypes.data == memory
     slots.give_up()
     assert slots.acquire(6) is None
+
+
+def test_a_table_is_written_where_names_are_not_utf8(tmp_path):
+    folder = tmp_path / "o\udcff"
+    try:
+        folder.mkdir()
+    except OSError as error:
+        pytest.skip(f"this file system takes no such names ({error})")
+    write_table(folder / "index.parquet", {"id": "string"}, [{"id": storable("v\udcef é")}], folder)
+    with (folder / "index.parquet").open("rb") as file:
+        assert pq.read_table(file).to_pylist() == [{"id": "v\\udcef é"}]
+    assert [path.name for path in folder.iterdir()] == ["index.parquet"]
