@@ -189,6 +189,10 @@ def test_places_for_all_are_asked_for(written):
 
 def step_in(script, number):
     """A body that moves a little, is lost for a frame, and comes back; its left hand is lost at times."""
+    hand, face = np.full((21, 3), 112, np.float32), np.full((468, 3), 96, np.float32)
+    hand[0, 1], hand[[5, 9, 13], 1] = 168, 56  # upright, as large as its place
+    face[[33, 263], 0], face[[10, 152], 1] = (40, 152), (40, 152)
+    script.said["hand_landmark"][0], script.said["face_landmark"][0] = hand.reshape(-1), face.reshape(1, 1, -1)
     draw = np.random.default_rng(number)
     script.pose[:, :2] += draw.uniform(-2, 2, script.pose[:, :2].shape) + number
     if number == 4:
@@ -205,7 +209,7 @@ def test_clips_in_lock_step_are_those_one_by_one(scripts, static):
     lock_step = LockStepHolistic(Runtime(batch=BATCH), BatchedStages(scripts, HostAlbum(BATCH)))
     clips, images = [ClipMemory(static) for _ in range(3)], pictures(3)
     sequences = [SequentialHolistic(None, static) for _ in range(3)]
-    tracked = 0
+    tracked = apart = 0
     for number in range(9):
         going = [clip for clip in range(3) if number >= clip and number - clip < 7]
         scripts.scripts = [Script() for _ in going]
@@ -217,7 +221,11 @@ def test_clips_in_lock_step_are_those_one_by_one(scripts, static):
             sequences[clip]._stages = Stages(script)
             alike(ours, sequences[clip].find(images[clip]))
             tracked += "pose_detection" not in script.ran
+            alone = Holistic(Stages(script)).find(images[clip])
+            apart += np.array([not np.array_equal(ours.part(part), alone.part(part)) for part in PARTS])
     assert (tracked > 0) is not static
+    assert (apart[1:] > 0).all()  # hands and face were read where they had been
+    assert bool(apart[0]) is not static
 
 
 def test_a_clip_is_once_in_a_step(scripts):

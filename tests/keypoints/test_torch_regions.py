@@ -143,7 +143,7 @@ def test_detections_at_the_edges():
     """A box without area, inverted ones, no numbers, equals, the confidence itself; one case an image."""
     detector = graph.FACE_DETECTOR
     count = len(reference.anchors(detector))
-    boxes, scores = np.zeros((7, count, 16), np.float32), np.full((7, count), -50, np.float32)
+    boxes, scores = np.zeros((8, count, 16), np.float32), np.full((8, count), -50, np.float32)
     boxes[..., 2:4] = 60
     scores[0, 2], boxes[0, 2, 2:4] = 3, 0
     scores[1, :3], boxes[1, 0, 2] = (9, np.nan, 1), -1
@@ -151,9 +151,10 @@ def test_detections_at_the_edges():
     scores[3, 0] = 0
     scores[4, :2], boxes[4, 1, 4:] = (3, 0), np.nan
     scores[5, :2], boxes[5, 1, 2], boxes[5, 1, 4:] = (3, 2), np.nan, np.nan
+    scores[7, :2], boxes[7, 0, 3] = (3, 2), -1
     keypoints, found = detected(boxes, scores, detector)
-    assert found.tolist() == [True] * 6 + [False]
-    for place in range(6):
+    assert found.tolist() == [True] * 6 + [False, True]
+    for place in np.flatnonzero(found.numpy()):
         with np.errstate(invalid="ignore"):
             defined = reference.detect(boxes[place], scores[place], detector, 0.5)
         np.testing.assert_allclose(keypoints[place].numpy(), defined, rtol=LAST_PLACE * 4, atol=LAST_PLACE)

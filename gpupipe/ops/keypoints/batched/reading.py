@@ -52,7 +52,7 @@ def detect(boxes: Any, scores: Any, anchors: Any, detector: Detector, confidence
     common = (torch.minimum(high, of_best(high)) - torch.maximum(low, of_best(low))).clamp(min=0).prod(2)
     area = (high - low).prod(2)
     union = area + area.gather(1, best) - common
-    same = kept & (union > 0) & (common / union > OVERLAP)
+    same = kept & (common / union > OVERLAP)
     alone = torch.zeros_like(same).scatter(1, best, True) & kept
     same = torch.where(same.any(1, keepdim=True), same, alone)  # a box without area overlaps nothing
     weights = torch.where(same, weights, 0)

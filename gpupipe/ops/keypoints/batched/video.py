@@ -123,6 +123,7 @@ class LockStepHolistic:
         if not _any(regions):
             return [None] * len(regions)
         points, found = self._runtime.fetch(read(*self._given(regions)))()
+        # Copies: what a clip remembers should not hold the whole batch's.
         return [points[place].copy() if found[place] else None for place in range(len(regions))]
 
     def _regions(self, found: Tensors) -> list[Roi | None]:
