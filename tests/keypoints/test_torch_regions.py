@@ -151,7 +151,7 @@ def test_detections_at_the_edges():
     scores[3, 0] = 0
     scores[4, :2], boxes[4, 1, 4:] = (3, 0), np.nan
     scores[5, :2], boxes[5, 1, 2], boxes[5, 1, 4:] = (3, 2), np.nan, np.nan
-    scores[7, :2], boxes[7, 0, 3] = (3, 2), -1
+    scores[7, :2], boxes[7, 0, 3], boxes[7, 1, 4:] = (3, 2), -1, 5
     keypoints, found = detected(boxes, scores, detector)
     assert found.tolist() == [True] * 6 + [False, True]
     for place in np.flatnonzero(found.numpy()):
