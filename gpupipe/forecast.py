@@ -22,7 +22,7 @@ from gpupipe import ownership, planning, redo
 from gpupipe import plan as plans
 from gpupipe.estimate import Range, longer, output_bytes, run_seconds, size_text, write_rate
 from gpupipe.job import Job
-from gpupipe.launch import Run
+from gpupipe.launch import Run, check
 from gpupipe.ledgers import Ledgers
 from gpupipe.machine import memory_bytes, usable_cores
 from gpupipe.outcome import DONE, FAILED, PENDING
@@ -143,12 +143,8 @@ def forecast(job: Job, how: Run, reporter: Reporter) -> Forecast:
     StoppedError
         A worker cannot start.
     """
-    how.check()
-    job.check()
+    there = check(job, how)
     source = planning.source_facts(job.source())
-    there = planning.check_place(how.output)
-    if how.checkpoint_file is not None:
-        planning.check_checkpoint(how.checkpoint_file, job, how.output)
     ownership.refuse_links(how.output / BOOKKEEPING)
     planned = plans.exists(how.output / BOOKKEEPING)
     with _removed_on_sigterm(), tempfile.TemporaryDirectory(prefix="gpupipe-dry-run-") as name:

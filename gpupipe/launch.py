@@ -168,13 +168,10 @@ def run(job: Job, how: Run, reporter: Reporter) -> Summary:
     LockedError, OutputError, StoppedError
         The run ended early; the same command continues.
     """
-    how.check()
-    job.check()
+    check(job, how)
     posts = _posts(job, how, reporter)
     source = planning.source_facts(job.source())
-    planning.check_output(how.output)
-    if how.checkpoint_file is not None:
-        planning.check_checkpoint(how.checkpoint_file, job, how.output)
+    planning.make_output(how.output)
     bookkeeping = how.output / BOOKKEEPING
     if how.overwrite and plans.exists(bookkeeping):
         refuse_links(bookkeeping)
@@ -199,15 +196,33 @@ def retry(job: Job, how: Run, choice: Choice, reporter: Reporter) -> Summary:
     reporter : Reporter
         Shows it.
     """
-    how.check()
-    job.check()
+    check(job, how)
     posts = _posts(job, how, reporter)
-    planning.check_output(how.output)
-    if how.checkpoint_file is not None:
-        planning.check_checkpoint(how.checkpoint_file, job, how.output)
+    planning.make_output(how.output)
     bookkeeping = how.output / BOOKKEEPING
     with Ownership(bookkeeping, how.shard, how.total_shards) as claim:
         return _run_plan(job, how, posts, reporter, claim, Plan(bookkeeping / "plan"), choice)
+
+
+def check(job: Job, how: Run) -> Path:
+    """Look whether a run can begin; nothing is altered.
+
+    Returns
+    -------
+    Path
+        The output folder, or the nearest folder above it that exists.
+
+    Raises
+    ------
+    UsageError
+        It cannot: the settings, the job's options, the output's place or the checkpoint file say why.
+    """
+    how.check()
+    job.check()
+    there = planning.check_place(how.output)
+    if how.checkpoint_file is not None:
+        planning.check_checkpoint(how.checkpoint_file, job, how.output)
+    return there
 
 
 def _posts(job: Job, how: Run, reporter: Reporter) -> list[Post]:

@@ -23,9 +23,8 @@ from gpupipe.sinks.files import output_errors, remove_tree, sync_folder
 _KINDS = {NoneType: (int, str, NoneType), float: (int, float)}  # what else JSON may hold for an option's usual value
 
 
-def check_output(output: Path) -> None:
-    """Make the output folder; raises :class:`UsageError` where that or writing in it cannot be."""
-    check_place(output)
+def make_output(output: Path) -> None:
+    """Make the output folder; raises :class:`UsageError` where that cannot be."""
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
