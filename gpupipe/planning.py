@@ -16,7 +16,7 @@ from gpupipe.errors import UsageError
 from gpupipe.job import Job, blob_names
 from gpupipe.plan import BOOKKEEPING, Plan, PlanWriter
 from gpupipe.progress import Reporter
-from gpupipe.remains import FAILURES
+from gpupipe.remains import FAILURES, path_of
 from gpupipe.sinks.base import Place
 from gpupipe.sinks.files import output_errors, remove_tree, sync_folder
 
@@ -100,7 +100,7 @@ def refuse_foreign(job: Job, output: Path, scratch: Path) -> None:
             f"{output}: holds {there}, which no run of gpupipe recorded. Choose another output folder, or --overwrite."
         )
     for name in job.remains():
-        beside = Path(os.path.normpath(output / name))
+        beside = path_of(output, name)
         if beside.parent == output.parent and os.path.lexists(beside):  # the output that was asked for by its name
             raise UsageError(
                 f"{beside}: is there, and no run of gpupipe recorded it. Choose another output, or --overwrite."
@@ -153,7 +153,7 @@ def job_of(kind: Callable[..., Job], plan: Plan) -> Job:
     Raises
     ------
     UsageError
-        The plan's words are not those of the job, or of another type.
+        The plan's words are not those of the job, or of another type; or its files would be somewhere else.
     """
     words = {**plan.options, **plan.inputs}
     try:
@@ -165,6 +165,14 @@ def job_of(kind: Callable[..., Job], plan: Plan) -> Job:
         usual = getattr(plain, name)
         if not isinstance(value, _KINDS.get(type(usual), type(usual))):
             raise UsageError(_another(plan, f"{name} is {value!r}"))
+    out = Path(os.path.abspath(plan.folder.parent.parent))  # noqa: PTH100 - resolve() follows links
+    for name in job.remains():
+        path = path_of(out, name)
+        if out not in (path.parent, path.parent / f"{path.name}{BOOKKEEPING}"):
+            raise UsageError(
+                f"{plan.folder}: its plan has {path} for a file of this output; expected one in {out}, or one with "
+                f"{BOOKKEEPING} behind its name to be that folder. If the folder was renamed, name it as before."
+            )
     return job
 
 
@@ -209,7 +217,7 @@ def remove_output(job: Job, output: Path) -> None:
         place = Place(output, bookkeeping, bookkeeping, plan.count, made.shard_size)
         made.sink(place).remove(blob_names(made, plan))
         for name in [*made.remains(), FAILURES]:
-            remove_tree(output / name)
+            remove_tree(path_of(output, name))
         with output_errors(bookkeeping):
             for path in [*bookkeeping.iterdir(), *bookkeeping.glob("shard-*/*")]:
                 # A lock may be held by a run that is just starting: its file stays.

@@ -6,6 +6,7 @@ Their checksums are kept in ``.gpupipe/index.json``, so that damage to them is f
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,16 +32,16 @@ class Remains:
 
     def standing(self, names: Iterable[str]) -> bool:
         """True where all of them are there and were recorded."""
-        return self._record.exists() and all((self._out / name).exists() for name in names)
+        return self._record.exists() and all(path_of(self._out, name).exists() for name in names)
 
     def whole(self) -> bool:
         """True where the dataset was finished, and every file recorded then is there."""
         recorded = self._recorded() or {}
-        return bool(recorded) and all((self._out / name).exists() for name in recorded)
+        return bool(recorded) and all(path_of(self._out, name).exists() for name in recorded)
 
     def remove(self, names: Iterable[str]) -> None:
         """They speak of a whole dataset, which this is not for now. Failures stay, for a person to read."""
-        for path in (self._record, *(self._out / name for name in names)):
+        for path in (self._record, *(path_of(self._out, name) for name in names)):
             remove_tree(path)
 
     def faults(self, names: Iterable[str]) -> Iterator[Fault]:
@@ -53,10 +54,11 @@ class Remains:
             yield Fault(self._record, "is altered")
             return
         for name, checksum in recorded.items():
-            if not (self._out / name).is_file():
-                yield Fault(self._out / name, "missing")
+            path = path_of(self._out, name)
+            if not path.is_file():
+                yield Fault(path, "missing")
             elif self._checksum(name) != checksum:
-                yield Fault(self._out / name, "is altered")
+                yield Fault(path, "is altered")
 
     def _recorded(self) -> dict[str, Any] | None:
         """Checksums by name; empty where they cannot be read, None where there are none."""
@@ -69,4 +71,9 @@ class Remains:
         return recorded if isinstance(recorded, dict) else {}
 
     def _checksum(self, name: str) -> str:
-        return checksum_of({name: file_pieces(self._out / name)})
+        return checksum_of({name: file_pieces(path_of(self._out, name))})
+
+
+def path_of(out: Path, name: str) -> Path:
+    """Where a file of this name lies: ``../FILE`` is beside the folder under its own name, though that were a link."""
+    return Path(os.path.normpath(out / name))
