@@ -12,6 +12,7 @@ from gpupipe.decode import BACKENDS, MAX_PIXELS
 from gpupipe.errors import UsageError
 from gpupipe.fingerprint import Kind
 from gpupipe.forecast import Forecast
+from gpupipe.jobs import keypoint_poses
 from gpupipe.jobs.keypoint_plan import dataset_folder, planned
 from gpupipe.jobs.keypoints import KeypointsJob
 from gpupipe.launch import Run
@@ -181,5 +182,7 @@ max_failure_rate, item_timeout, memory_per_worker, fingerprint, checkpoint_file,
     )
     if dry_run:
         return forecast_of(job, run)
-    shown = run_shown(lambda reporter: launch.run(job, run, reporter), job.items, progress, metrics_port=metrics_port)
+    shown = run_shown(
+        lambda reporter: keypoint_poses.run(job, run, reporter), job.items, progress, metrics_port=metrics_port
+    )
     return unless_interrupted(shown)

@@ -98,6 +98,7 @@ def _add_extract(commands: Any) -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from gpupipe.jobs import keypoint_poses
     from gpupipe.jobs.keypoint_plan import dataset_folder, planned
     from gpupipe.jobs.keypoints import KeypointsJob
 
@@ -125,4 +126,4 @@ def _run(arguments: argparse.Namespace) -> int:
         pose_dir="" if arguments.pose_dir is None else str(Path(arguments.pose_dir).absolute()),
     )
     job = planned(job, output, arguments.backend)
-    return run_job(job, arguments, output, unit="pictures" if job.items == "pictures" else "clips")
+    return run_job(job, arguments, output, job.items, keypoint_poses.run)

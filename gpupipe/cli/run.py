@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from gpupipe import launch
 from gpupipe.cli.say import say
@@ -24,6 +24,8 @@ from gpupipe.reports.final import final_text
 from gpupipe.reports.forecast import forecast_text
 from gpupipe.shown import forecast_of, run_shown
 from gpupipe.summary import Summary
+
+AnyJob = TypeVar("AnyJob", bound=Job)
 
 SETTINGS = Path("gpupipe.toml")
 _NUMBER_OR_TEXT = ("gpus", "gpu_ids")  # "all" or 2; an index or a UUID
@@ -169,11 +171,17 @@ def run_asked(arguments: argparse.Namespace, output: Path) -> Run:
     )
 
 
-def run_job(job: Job, arguments: argparse.Namespace, output: Path, unit: str) -> int:
+def run_job(
+    job: AnyJob,
+    arguments: argparse.Namespace,
+    output: Path,
+    unit: str,
+    work: Callable[[AnyJob, Run, Reporter], Summary] = launch.run,
+) -> int:
     """Run a job as its flags ask for, or say what that would be; returns the exit code."""
     run, notices = run_from(arguments, output)
     if not arguments.dry_run:
-        return run_and_report(lambda reporter: launch.run(job, run, reporter), notices, arguments, unit)
+        return run_and_report(lambda reporter: work(job, run, reporter), notices, arguments, unit)
     found = forecast_of(job, run, notices)
     if arguments.json:
         say(json.dumps(found.to_json()))

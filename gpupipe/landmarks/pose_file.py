@@ -109,9 +109,13 @@ def write_pose_files(
         with output_errors(target):
             target.mkdir(parents=True, exist_ok=True)
         for video, parts in whole_videos(landmarks, split):
-            path = target / f"{file_name('video', video)}.pose"
-            count += _write_file(path, landmarks.points, parts, fps)
+            count += _write_file(pose_path(Path(folder), split, video), landmarks.points, parts, fps)
     return count
+
+
+def pose_path(folder: Path, split: str, video: str) -> Path:
+    """The file of a video; raises :class:`InputError` where a name cannot be a file's."""
+    return folder / file_name("split", split) / f"{file_name('video', video)}.pose"
 
 
 class _NothingReadable(Exception):
