@@ -22,12 +22,13 @@ from gpupipe import ownership, planning, redo
 from gpupipe import plan as plans
 from gpupipe.estimate import Range, longer, output_bytes, run_seconds, size_text, write_rate
 from gpupipe.job import Job
-from gpupipe.launch import Run, check
+from gpupipe.launch import check
 from gpupipe.ledgers import Ledgers
 from gpupipe.machine import memory_bytes, usable_cores
 from gpupipe.outcome import DONE, FAILED, PENDING
 from gpupipe.plan import BOOKKEEPING, Plan
 from gpupipe.progress import Reporter
+from gpupipe.settings import Run
 from gpupipe.sinks.base import Place
 from gpupipe.summary import EXIT_DONE, EXIT_USAGE
 from gpupipe.trial import MAX_PROBED, PATIENCE_SECONDS, Bench, Survey, Trial

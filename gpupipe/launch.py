@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import signal
@@ -10,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,143 +18,27 @@ import numpy as np
 
 from gpupipe import __version__, planning, redo
 from gpupipe import plan as plans
-from gpupipe.errors import UsageError
-from gpupipe.fingerprint import KINDS, Kind
+from gpupipe.checkpoint import Checkpoint
+from gpupipe.failures import write_failures
 from gpupipe.job import Dataset, Job, class_path
 from gpupipe.ledger import Ledger
 from gpupipe.ledgers import Ledgers
 from gpupipe.machine import memory_bytes, usable_cores
-from gpupipe.outcome import DONE, FAILED, PENDING, Event, Outcome, RunRecord
-from gpupipe.ownership import MAX_SHARDS, Ownership, refuse_links
+from gpupipe.outcome import PENDING, Event, Outcome, RunRecord
+from gpupipe.ownership import Ownership, refuse_links
 from gpupipe.plan import BOOKKEEPING, Plan
-from gpupipe.posts import Post, assign
-from gpupipe.progress import Reporter, Snapshot
+from gpupipe.posts import Post
+from gpupipe.progress import Reporter
 from gpupipe.redo import Choice
 from gpupipe.remains import FAILURES, Remains
+from gpupipe.settings import MAX_FAILURE_RATE, Run
 from gpupipe.sinks.base import Place, Sink
-from gpupipe.sinks.files import publish
-from gpupipe.summary import EXIT_DIFFERENT, EXIT_DONE, EXIT_FAILED_ITEMS, EXIT_INTERRUPTED, Summary, bottleneck
+from gpupipe.summary import INTERRUPTED, Summary, summarize
 from gpupipe.supervisor import Supervisor
 
-INTERRUPTED = "interrupted"
-MAX_FAILURE_RATE = 0.5
-MIN_MEMORY, MAX_MEMORY = 256 << 20, 1 << 50
-MAX_WORKERS = 4096
+__all__ = ["MAX_FAILURE_RATE", "RECYCLE_SECONDS", "Run", "check", "retry", "run"]
+
 RECYCLE_SECONDS = 3600.0  # a new worker costs half a second
-_CHECKPOINT_SECONDS = 5.0
-
-
-@dataclass(frozen=True)
-class Run:
-    """How a job is run; nothing here changes a byte of the output.
-
-    Attributes
-    ----------
-    output : Path
-    workers : int or None
-        Worker processes on CPU cores; None for one a usable core, less those that GPU workers need.
-    gpus : str or int or None
-        ``"all"``, or how many GPUs; None for all.
-    gpu_ids : tuple of str
-        Index or UUID of each GPU instead; a repeated one has so many shares.
-    workers_per_gpu : int
-        Processes a GPU, or a share of one.
-    audit : float
-        Share of the items decoded on a GPU that are made again on the CPU and compared.
-    shard, total_shards : int
-        Run shard I of N.
-    overwrite : bool
-        Remove what an earlier run left and start anew.
-    fail_fast : bool
-        Stop at the first failed item.
-    continue_on_error : bool
-        Exit 0 though items failed.
-    item_timeout : float or None
-        Seconds after which an item's worker is taken to hang; None for the job's own judgement.
-    max_failure_rate : float or None
-        Share of failed items that stops the run, judged after 100 items and not under `continue_on_error`; None for no
-        bound.
-    memory_per_worker : int or None
-        Bytes of private memory; None sets no bound.
-    fingerprint : str
-        What identifies an input: ``"stat"`` (size and time) or ``"content"``.
-    checkpoint_file : Path or None
-        Exported for monitoring scripts; never read.
-    """
-
-    output: Path
-    workers: int | None = None
-    gpus: str | int | None = None
-    gpu_ids: tuple[str, ...] = ()
-    workers_per_gpu: int = 1
-    audit: float = 0.0
-    shard: int = 0
-    total_shards: int = 1
-    overwrite: bool = False
-    fail_fast: bool = False
-    continue_on_error: bool = False
-    item_timeout: float | None = None
-    max_failure_rate: float | None = MAX_FAILURE_RATE
-    memory_per_worker: int | None = None
-    fingerprint: Kind = "stat"
-    checkpoint_file: Path | None = None
-
-    def posts(self, backend: str) -> tuple[list[Post], list[str]]:
-        """The places of the workers: as many as are asked for, and as fit into memory; and what there is to say.
-
-        Raises
-        ------
-        UsageError
-            The GPUs asked for are not there.
-        """
-        posts, notices = assign(backend, self.workers, self.gpus, self.gpu_ids, self.workers_per_gpu)
-        each = self.memory_per_worker
-        fit = len(posts) if each is None else max(1, memory_bytes() // each)
-        if fit < len(posts):
-            notices.append(
-                f"{len(posts)} workers of {_gib(each or 0)} do not fit into {_gib(memory_bytes())}: {fit} run"
-            )
-        if self.audit and not any(post.device for post in posts):
-            raise UsageError(
-                f"--audit {self.audit:g} compares GPU and CPU, and no GPU is used here; see gpupipe doctor"
-            )
-        return posts[:fit], notices
-
-    def check(self) -> None:
-        """Raise :class:`UsageError` for values that cannot be."""
-        if self.total_shards > MAX_SHARDS:
-            raise UsageError(f"--total-shards {self.total_shards}: expected at most {MAX_SHARDS}")
-        if not 0 <= self.shard < self.total_shards:
-            raise UsageError(
-                f"--shard {self.shard}: expected 0 to {self.total_shards - 1} (--total-shards {self.total_shards})"
-            )
-        if self.workers is not None and not 1 <= self.workers <= MAX_WORKERS:
-            raise UsageError(f"--num-workers {self.workers}: expected 1 to {MAX_WORKERS}")
-        if self.gpus is not None and self.gpu_ids:
-            raise UsageError("--gpus says how many and --gpu-ids which: choose one")
-        if self.gpus not in (None, "all") and (not isinstance(self.gpus, int) or not 1 <= self.gpus <= MAX_WORKERS):
-            raise UsageError(f"--gpus {self.gpus}: expected all, or 1 to {MAX_WORKERS}")
-        if not 1 <= self.workers_per_gpu <= MAX_WORKERS:
-            raise UsageError(f"--num-workers-per-gpu {self.workers_per_gpu}: expected 1 to {MAX_WORKERS}")
-        if not 0 <= self.audit <= 1:
-            raise UsageError(f"--audit {self.audit}: expected a share, from 0 to 1")
-        if self.checkpoint_file is not None and not self.checkpoint_file.absolute().parent.is_dir():
-            raise UsageError(f"--checkpoint-file {self.checkpoint_file}: no such folder")
-        if self.item_timeout is not None and self.item_timeout <= 0:
-            raise UsageError(f"--item-timeout {self.item_timeout}: expected seconds above 0")
-        if self.max_failure_rate is not None and not 0 <= self.max_failure_rate <= 1:
-            raise UsageError(f"--max-failure-rate {self.max_failure_rate}: expected a share, from 0 to 1")
-        if self.memory_per_worker is not None and self.memory_per_worker < MIN_MEMORY:
-            raise UsageError(
-                f"--memory-per-worker {self.memory_per_worker}: expected at least {MIN_MEMORY >> 20} MiB, which a "
-                "worker needs for itself"
-            )
-        if self.memory_per_worker is not None and self.memory_per_worker > MAX_MEMORY:
-            raise UsageError(f"--memory-per-worker {self.memory_per_worker}: expected at most {MAX_MEMORY >> 40} TiB")
-        if self.fingerprint not in KINDS:
-            raise UsageError(f"--fingerprint {self.fingerprint!r}: expected one of {', '.join(KINDS)}")
-        if self.overwrite and self.total_shards > 1:
-            raise UsageError("--overwrite removes the whole output, not one run shard of it: remove the folder first")
 
 
 def run(job: Job, how: Run, reporter: Reporter) -> Summary:
@@ -261,12 +144,12 @@ class _Session:
         self._sink: Sink = job.sink(place)
         shards = np.arange(plan.count) // place.shard_size
         self._owned = shards % how.total_shards == how.shard
-        self._exported = float("-inf")
 
     def run(self, choice: Choice | None) -> Summary:
         with self._all_ledgers() as ledgers:
             self._states = ledgers.states(self._plan.count)
             self._redo(ledgers, choice)
+        self._checkpoint = Checkpoint(self._how.checkpoint_file, self._place.staging, self._ledger, self._states)
         if not self._owned.any():
             self._reporter.notice(
                 f"no item belongs to run shard {self._how.shard}: {self._place.shards} output shards for "
@@ -287,7 +170,7 @@ class _Session:
             group_starts=self._plan.starts, job=self._job, record=self._record(workers),
             fail_fast=self._how.fail_fast, item_timeout=self._how.item_timeout,
             max_failure_rate=None if self._how.continue_on_error else self._how.max_failure_rate,
-            on_commit=self._export,
+            on_commit=self._checkpoint.write,
         )  # fmt: skip
         with _interrupts(supervisor):
             supervisor.run()
@@ -354,20 +237,6 @@ class _Session:
         }
         return RunRecord(time.time(), host=os.uname().nodename, pid=os.getpid(), facts=facts)
 
-    def _export(self, last: bool = False) -> None:
-        """The users' monitoring file: indices done, and a time such that indices / (now - time) is the rate."""
-        path = self._how.checkpoint_file
-        if path is None or (not last and time.monotonic() - self._exported < _CHECKPOINT_SECONDS):
-            return
-        self._exported = time.monotonic()
-        active = sum(record.seconds for record in self._ledger.runs())
-        text = json.dumps(
-            {"processed_indices": np.flatnonzero(self._states == DONE).tolist(), "timestamp": time.time() - active}
-        )
-        # Beside it a kill would leave a rest for good: ours is swept.
-        ours = self._place.staging
-        publish(path, [text.encode()], ours if ours.stat().st_dev == path.absolute().parent.stat().st_dev else None)
-
     # ---- the end of a run
 
     def _end(self, supervisor: Supervisor, workers: int) -> Summary:
@@ -378,10 +247,10 @@ class _Session:
             complete = self._claim.all_complete(self._plan.hash)
         if complete and not self._finished_before:
             self._job.finish(Dataset(self._place, self._plan, self._outcomes))
-        self._export(last=True)
+        self._checkpoint.write(last=True)
         whole = complete or self._how.total_shards == 1
         failures = (self._place.out if whole else self._claim.folder) / FAILURES
-        reasons = self._write_failures(failures)
+        reasons = write_failures(failures, self._job, self._plan, self._outcomes(), self._owned, self._place.staging)
         if complete and not self._finished_before:
             Remains(self._place.out).record(self._job.remains())
         if shown.left == 0 and not complete:
@@ -389,83 +258,14 @@ class _Session:
                 f"run shard {self._how.shard} of {self._how.total_shards} is complete; "
                 "the last of them to end writes the index"
             )
-        return _summary(self._job, self._how, shown, workers, reasons, failures, complete, supervisor.stop_reason)
+        return summarize(
+            self._job.name, self._place.out, shown, workers, reasons, failures, complete, supervisor.stop_reason,
+            self._how.continue_on_error,
+        )  # fmt: skip
 
     def _outcomes(self, state: int | None = None) -> Iterator[Outcome]:
         with self._all_ledgers() as ledgers:
             yield from ledgers.outcomes(state)
-
-    def _write_failures(self, path: Path) -> Counter[str]:
-        """One JSON line a failed item, by ordinal; the file is there, and empty, where nothing failed."""
-        reasons: Counter[str] = Counter()
-
-        def lines() -> Iterator[bytes]:
-            for outcome in self._outcomes():
-                if outcome.state == FAILED:
-                    if self._owned[outcome.ordinal]:
-                        reasons[outcome.error] += 1
-                    text = json.dumps(failure(self._job, self._plan, outcome), ensure_ascii=False)
-                    yield text.encode(errors="backslashreplace") + b"\n"
-
-        publish(path, lines(), self._place.staging)
-        return reasons
-
-
-def failure(job: Job, plan: Plan, outcome: Outcome) -> dict[str, Any]:
-    """A failed item as ``failed.jsonl`` names it."""
-    return {
-        "id": job.item_id(outcome.ordinal, plan.item(outcome.ordinal)),
-        "ordinal": outcome.ordinal,
-        "stage": outcome.stage,
-        "error": outcome.error,
-        "message": outcome.message,
-        "attempts": outcome.attempts,
-    }
-
-
-def _summary(
-    job: Job,
-    how: Run,
-    shown: Snapshot,
-    workers: int,
-    reasons: Counter[str],
-    failures: Path,
-    complete: bool,
-    stop_reason: str,
-) -> Summary:
-    worked = shown.done + shown.failed - shown.earlier
-    if stop_reason == INTERRUPTED:
-        code = EXIT_INTERRUPTED
-    elif shown.differences:
-        code = EXIT_DIFFERENT
-    elif shown.failed and (shown.left or not how.continue_on_error):
-        code = EXIT_FAILED_ITEMS
-    else:
-        code = EXIT_DONE
-    cores = min(workers, usable_cores())
-    return Summary(
-        job=job.name,
-        output=str(how.output),
-        items=shown.total,
-        done=shown.done,
-        failed=shown.failed,
-        pending=shown.left,
-        earlier=shown.earlier,
-        seconds=shown.seconds,
-        items_per_second=worked / shown.seconds if shown.seconds > 0 else 0.0,
-        reasons=dict(reasons.most_common()),
-        failures_file=str(failures) if shown.failed else None,
-        workers=workers,
-        cpu_seconds=shown.cpu_seconds,
-        stages=dict(shown.stages),
-        bottleneck=bottleneck(shown.stages),
-        ceiling_share=min(1.0, shown.cpu_seconds / (shown.seconds * cores)) if worked and shown.seconds > 0 else None,
-        complete=complete,
-        stop_reason=stop_reason,
-        exit_code=code,
-        audited=shown.audited,
-        differences=shown.differences,
-    )
 
 
 @contextmanager
@@ -487,7 +287,3 @@ def _interrupts(supervisor: Supervisor) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _gib(nbytes: int) -> str:
-    return f"{nbytes / (1 << 30):.1f} GiB"

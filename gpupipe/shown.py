@@ -12,10 +12,10 @@ from pathlib import Path
 from gpupipe import forecast
 from gpupipe.forecast import Forecast
 from gpupipe.job import Job
-from gpupipe.launch import INTERRUPTED, Run
 from gpupipe.progress import Reporter
 from gpupipe.reports.live import Display, Lines, Quiet
-from gpupipe.summary import Summary
+from gpupipe.settings import Run
+from gpupipe.summary import INTERRUPTED, Summary
 
 StrPath = str | os.PathLike[str]
 

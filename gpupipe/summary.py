@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
+from gpupipe.machine import usable_cores
+from gpupipe.progress import Snapshot
 from gpupipe.stages import START, WAITS
+
+INTERRUPTED = "interrupted"
+"""The reason to stop of a run that a person ended."""
 
 EXIT_DONE, EXIT_DIFFERENT, EXIT_USAGE, EXIT_FAILED_ITEMS, EXIT_STOPPED, EXIT_INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -79,6 +86,75 @@ class Summary:
         """Share of the workers' time by stage, largest first."""
         total = sum(self.stages.values()) or 1.0
         return {name: seconds / total for name, seconds in sorted(self.stages.items(), key=lambda pair: -pair[1])}
+
+
+def summarize(
+    job: str,
+    output: Path,
+    shown: Snapshot,
+    workers: int,
+    reasons: Counter[str],
+    failures: Path,
+    complete: bool,
+    stop_reason: str,
+    continue_on_error: bool,
+) -> Summary:
+    """What a run has to say, from its last state.
+
+    Parameters
+    ----------
+    job : str
+        Its name.
+    output : Path
+        The output folder.
+    shown : Snapshot
+        The last state.
+    workers : int
+        How many were asked for.
+    reasons : Counter of str
+        Failed items by error type.
+    failures : Path
+        The file that lists them.
+    complete : bool
+        The whole dataset is finished.
+    stop_reason : str
+        Why the run ended early; empty where it did not.
+    continue_on_error : bool
+        Failed items are no failure of the run, once none is left.
+    """
+    worked = shown.done + shown.failed - shown.earlier
+    if stop_reason == INTERRUPTED:
+        code = EXIT_INTERRUPTED
+    elif shown.differences:
+        code = EXIT_DIFFERENT
+    elif shown.failed and (shown.left or not continue_on_error):
+        code = EXIT_FAILED_ITEMS
+    else:
+        code = EXIT_DONE
+    cores = min(workers, usable_cores())
+    return Summary(
+        job=job,
+        output=str(output),
+        items=shown.total,
+        done=shown.done,
+        failed=shown.failed,
+        pending=shown.left,
+        earlier=shown.earlier,
+        seconds=shown.seconds,
+        items_per_second=worked / shown.seconds if shown.seconds > 0 else 0.0,
+        reasons=dict(reasons.most_common()),
+        failures_file=str(failures) if shown.failed else None,
+        workers=workers,
+        cpu_seconds=shown.cpu_seconds,
+        stages=dict(shown.stages),
+        bottleneck=bottleneck(shown.stages),
+        ceiling_share=min(1.0, shown.cpu_seconds / (shown.seconds * cores)) if worked and shown.seconds > 0 else None,
+        complete=complete,
+        stop_reason=stop_reason,
+        exit_code=code,
+        audited=shown.audited,
+        differences=shown.differences,
+    )
 
 
 def bottleneck(stages: dict[str, float]) -> str | None:

@@ -451,7 +451,7 @@ def posts(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", path)
 
     def set_posts(*wanted):
-        monkeypatch.setattr("gpupipe.launch.assign", lambda *rest: (list(wanted), []))
+        monkeypatch.setattr("gpupipe.settings.assign", lambda *rest: (list(wanted), []))
 
     return set_posts
 
@@ -497,7 +497,7 @@ class Killer:
             os.kill(os.getpid(), signal.SIGKILL)
     def notice(self, text):
         pass
-gpupipe.launch.assign = lambda *rest: ([Post(device=device and tuple(device))], [])
+gpupipe.settings.assign = lambda *rest: ([Post(device=device and tuple(device))], [])
 gpupipe.launch.run(ClipsJob(**options), gpupipe.launch.Run(output=Path(out)), Killer())
 """
 
