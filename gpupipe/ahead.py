@@ -105,7 +105,8 @@ class Ahead(Generic[Ready]):
             if self._over:
                 return None
             work = next(self._stream, None)
-            self._over = self._over or work is None
+            if work is None:
+                self._over = True
             return None if self._over else work
 
     def _put(self, work: Work, made: Ready | Completion) -> None:

@@ -66,10 +66,17 @@ def _look(path: str) -> tuple[int, int] | None:
         if not S_ISDIR(stat.st_mode):
             return stat.st_size, stat.st_mtime_ns
         with os.scandir(path) as entries:
-            inside = [entry.stat() for entry in entries]
+            inside = [_stat_of(entry) for entry in entries]
     except (OSError, ValueError):  # a name that no file can have
         return None
     return sum(one.st_size for one in inside), max([stat.st_mtime_ns, *(one.st_mtime_ns for one in inside)])
+
+
+def _stat_of(entry: os.DirEntry[str]) -> os.stat_result:
+    try:
+        return entry.stat()
+    except OSError:  # a link to nothing: the link itself then
+        return entry.stat(follow_symlinks=False)
 
 
 def _digest(path: str) -> str:
@@ -78,7 +85,7 @@ def _digest(path: str) -> str:
     try:
         if not there.is_dir():
             return file_hash(there)
-        names = sorted(one.name for one in there.iterdir())
+        names = sorted(one.name for one in there.iterdir() if one.is_file())
         return xxhash.xxh3_128_hexdigest(
             "".join(f"{name}\0{file_hash(there / name)}\0" for name in names).encode(errors="surrogateescape")
         )

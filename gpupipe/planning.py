@@ -18,7 +18,7 @@ from gpupipe.plan import BOOKKEEPING, Plan, PlanWriter
 from gpupipe.progress import Reporter
 from gpupipe.remains import FAILURES, path_of
 from gpupipe.sinks.base import Place
-from gpupipe.sinks.files import output_errors, remove_tree, sync_folder
+from gpupipe.sinks.files import output_errors, remove_file, remove_tree, sync_folder
 
 _KINDS = {NoneType: (int, str, NoneType), float: (int, float)}  # what else JSON may hold for an option's usual value
 
@@ -217,7 +217,7 @@ def remove_output(job: Job, output: Path) -> None:
         place = Place(output, bookkeeping, bookkeeping, plan.count, made.shard_size)
         made.sink(place).remove(blob_names(made, plan))
         for name in [*made.remains(), FAILURES]:
-            remove_tree(path_of(output, name))
+            remove_file(path_of(output, name))
         with output_errors(bookkeeping):
             for path in [*bookkeeping.iterdir(), *bookkeeping.glob("shard-*/*")]:
                 # A lock may be held by a run that is just starting: its file stays.

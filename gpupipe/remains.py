@@ -13,7 +13,7 @@ from typing import Any
 
 from gpupipe.plan import BOOKKEEPING
 from gpupipe.sinks.base import Fault
-from gpupipe.sinks.files import checksum_of, file_pieces, publish, remove_tree
+from gpupipe.sinks.files import checksum_of, file_pieces, publish, remove_file
 
 FAILURES = "failed.jsonl"
 
@@ -42,7 +42,7 @@ class Remains:
     def remove(self, names: Iterable[str]) -> None:
         """They speak of a whole dataset, which this is not for now. Failures stay, for a person to read."""
         for path in (self._record, *(path_of(self._out, name) for name in names)):
-            remove_tree(path)
+            remove_file(path)
 
     def faults(self, names: Iterable[str]) -> Iterator[Fault]:
         """What differs from the record; a run of the same command makes it again."""

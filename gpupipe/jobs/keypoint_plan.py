@@ -14,10 +14,12 @@ from gpupipe.errors import MissingInputError, UsageError
 from gpupipe.jobs.annotations import annotation_files, annotations_digest
 from gpupipe.jobs.keypoint_sources import clips
 from gpupipe.jobs.keypoints import KeypointsJob
+from gpupipe.landmarks.pickle_file import RESERVED
 from gpupipe.ops.keypoints import executors
 from gpupipe.plan import BOOKKEEPING, Plan
 
 PICKLES = (".pkl", ".pickle")
+_DEVICES = ("cpu", "cuda")
 
 
 def dataset_folder(output: Path) -> tuple[Path, str]:
@@ -49,6 +51,8 @@ def planned(job: KeypointsJob, output: Path, backend: str) -> KeypointsJob:
     executor, device = _executor(job.executor, output, backend)
     source = Path(job.dataset_path)
     found = clips(source, job.splits or None, job.max_samples_per_split)
+    if job.pickle and (taken := set(RESERVED) & set(found.splits)):
+        raise UsageError(f"{source}: a split is called {min(taken)}, which is a key of the pickle. Rename the folder")
     items = "pictures" if found.pictures and job.mode == "stateless" else "clips"
     said = annotation_files(source, job.annotations_path, found.splits)
     try:
@@ -66,9 +70,9 @@ def planned(job: KeypointsJob, output: Path, backend: str) -> KeypointsJob:
 def _executor(asked: str, output: Path, backend: str) -> tuple[str, str]:
     if asked == "auto" and plans.exists(output / BOOKKEEPING):
         with closing(Plan(output / BOOKKEEPING / "plan")) as plan:
-            there = plan.options.get("executor"), plan.options.get("device")
-        if isinstance(there[0], str) and isinstance(there[1], str):
-            return there[0], there[1]
+            there, device = plan.options.get("executor"), plan.options.get("device")
+        if isinstance(there, str) and device in {"auto": _DEVICES, "ffmpeg": ("cpu",), "nvdec": ("cuda",)}[backend]:
+            return there, str(device)
     missing = "--backend ffmpeg" if backend == "ffmpeg" else devices.missing()
     if missing is None and find_spec("torch") is None:
         missing = "torch is not installed: pip install gpupipe[cu13]"

@@ -191,11 +191,12 @@ class _Clip:
     """One clip at work: where it is, what is remembered, and what was found so far."""
 
     def __init__(self, work: Work, frames: Iterator[ClipFrame], spool: Path) -> None:
-        self.work, self._frames, self._folder = work, frames, spool
+        self.work, self._frames = work, frames
         self.memory: Any = None
         self.found = Keypoints.nobody()
         self._frame: ClipFrame | None = None
-        self._restart()
+        self._points = Spool(spool)
+        self._forget()
 
     @property
     def image(self) -> Pixels:
@@ -217,7 +218,7 @@ class _Clip:
 
         failed = worked(read, self.work)
         if failed is None and self._frame is not None and self._frame.place == 0:
-            self._restart()
+            self._forget()
             self.memory = executor.begin()
         return failed
 
@@ -242,9 +243,10 @@ class _Clip:
         points, nbytes = self._points, self._nbytes
         return Sample(name, {}, lambda: {"keypoints": points.pieces(nbytes), **rows})
 
-    def _restart(self) -> None:
+    def _forget(self) -> None:
+        """What was found so far is void; the spool is written anew from its start."""
         self._rows = {spec.name: bytearray() for spec in CLIP_ROWS if spec.name != "keypoints"}
-        self._points, self._nbytes = Spool(self._folder), 0
+        self._nbytes = 0
 
 
 def _points(rows: dict[str, np.ndarray]) -> Keypoints:

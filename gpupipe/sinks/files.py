@@ -215,6 +215,12 @@ def remove_tree(path: Path) -> None:
             shutil.rmtree(path)
 
 
+def remove_file(path: Path) -> None:
+    """Remove a file of our own, or a link; absent is well. A folder is an error, and nothing in it is touched."""
+    with output_errors(path):
+        path.unlink(missing_ok=True)
+
+
 class BatchSync:
     """One ``syncfs`` for everything written since the last: cheaper than an fsync a file.
 

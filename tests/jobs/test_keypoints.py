@@ -21,9 +21,11 @@ from pyarrow import parquet
 
 import gpupipe
 from gpupipe.errors import UsageError
+from gpupipe.fingerprint import change, fingerprint
 from gpupipe.jobs.keypoint_plan import dataset_folder
 from gpupipe.launch import Run, run
 from gpupipe.plan import folder_of
+from gpupipe.remains import Remains
 from gpupipe.reports.live import Quiet
 
 HERE = Path(__file__).parent
@@ -281,3 +283,30 @@ def test_a_shard_that_was_damaged_before_the_index_was_made(tree, tmp_path):
     (out / "shape-00000.npy").write_bytes(whole["shape-00000.npy"])
     go(job_of(tree), out)
     assert bytes_of(out) == whole
+
+
+def test_a_folder_is_another_one_when_anything_in_it_is(tmp_path):
+    folder = tmp_path / "clip"
+    write_picture(folder / "a.png")
+    (folder / "gone.png").symlink_to(tmp_path / "nowhere")
+    (folder / "inner").mkdir()
+    for kind in ("stat", "content"):
+        before = fingerprint(str(folder), kind)
+        assert before.count(":") == (2 if kind == "content" else 1)
+        assert change(before, str(folder)) == "same"
+        write_picture(folder / "a.png", seed=hash_of(kind), size=(14, 16))
+        assert change(before, str(folder)) == "changed"
+        (folder / "gone.png").rename(folder / f"gone {kind}.png")
+        (folder / f"gone {kind}.png").rename(folder / "gone.png")
+    assert change(before, str(tmp_path / "nowhere")) == "gone"
+
+
+def test_what_is_removed_with_an_index_is_never_a_folder(tree, tmp_path):
+    out = tmp_path / "out"
+    go(job_of(tree), out)
+    (out / "index.parquet").unlink()
+    (out / "index.parquet").mkdir()
+    (out / "index.parquet" / "work").write_text("of years")
+    with pytest.raises(gpupipe.OutputError, match=r"index\.parquet"):
+        Remains(out).remove(["index.parquet"])
+    assert (out / "index.parquet" / "work").read_text() == "of years"
