@@ -106,6 +106,8 @@ def _run(arguments: argparse.Namespace) -> int:
         raise UsageError(
             "--dataset-path is missing: give it on the command line or in ./gpupipe.toml under [keypoints]"
         )
+    if arguments.audit:
+        raise UsageError("--audit compares bytes, and a GPU's keypoints have other last bits than a CPU's; leave it out")
     output, pickle = dataset_folder(arguments.output_path.absolute())
     job = KeypointsJob(
         mode=arguments.mode,
