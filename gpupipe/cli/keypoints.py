@@ -107,7 +107,7 @@ def _run(arguments: argparse.Namespace) -> int:
             "--dataset-path is missing: give it on the command line or in ./gpupipe.toml under [keypoints]"
         )
     if arguments.audit:
-        raise UsageError("--audit compares bytes, and a GPU's keypoints have other last bits than a CPU's; leave it out")
+        raise UsageError("--audit compares bytes, and a GPU gives keypoints other last bits than a CPU: leave it out")
     output, pickle = dataset_folder(arguments.output_path.absolute())
     job = KeypointsJob(
         mode=arguments.mode,
