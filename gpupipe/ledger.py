@@ -24,6 +24,7 @@ import numpy as np
 
 from gpupipe.errors import GpupipeError, OutputError, UsageError
 from gpupipe.outcome import FAILED, Event, Outcome, RunRecord
+from gpupipe.sinks.parquet import storable
 
 LOCK_SECONDS = 60.0  # who reads the ledger keeps its writer waiting; longer than that is no reading
 _PAGE_ROWS = 4096
@@ -36,6 +37,10 @@ _STORAGE = {
     sqlite3.SQLITE_PROTOCOL,
 }  # fmt: skip
 """Errors that say nothing against the ledger itself."""
+
+
+def _row(of: Outcome | Event) -> tuple[Any, ...]:
+    return tuple(storable(value) if isinstance(value, str) else value for value in astuple(of))
 
 
 def _kinds(table: type) -> dict[str, type]:
@@ -104,12 +109,13 @@ class Ledger:
     ) -> None:
         """Write a group of outcomes, and what else is new, in one durable transaction. The data must be synced before.
 
-        Events stay what they are; everything else replaces what stood there.
+        Events stay what they are; everything else replaces what stood there. Messages may name files whose names are
+        not UTF-8: such letters are written out.
         """
         try:
             with self._db:
-                self._db.executemany(_UPSERT, (astuple(outcome) for outcome in outcomes))
-                self._db.executemany(_ADD_EVENT, (astuple(event) for event in events))
+                self._db.executemany(_UPSERT, map(_row, outcomes))
+                self._db.executemany(_ADD_EVENT, map(_row, events))
                 if run is not None:
                     self._db.execute("insert or replace into runs values (?, ?)", (run.started, _dumps(asdict(run))))
                 self._db.executemany(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import posixpath
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,14 +53,17 @@ class ShardFolder(Closing):
         self._folder = folder
         self._root = planned_root(folder) if root is None else root
         self._shards: dict[str, tuple[int, ShardRows]] = {}
-        with self._index_errors():
-            self._index: pq.ParquetFile = pq.ParquetFile(folder / INDEX)
-        missing = set(_COLUMNS) - set(self._index.schema_arrow.names)
-        if missing:
-            raise InputError(
-                f"{folder / INDEX}: has no column {', '.join(sorted(missing))}; expected the index of a keypoints run."
-            )
-        self._groups = self._find_splits()
+        with ExitStack() as opened, self._index_errors():
+            file = opened.enter_context((folder / INDEX).open("rb"))  # pyarrow opens no path that is not UTF-8
+            self._index: pq.ParquetFile = pq.ParquetFile(file)
+            missing = set(_COLUMNS) - set(self._index.schema_arrow.names)
+            if missing:
+                raise InputError(
+                    f"{folder / INDEX}: has no column {', '.join(sorted(missing))}; expected the index of a keypoints "
+                    "run."
+                )
+            self._groups = self._find_splits()
+            self._opened = opened.pop_all()
 
     @property
     def splits(self) -> Sequence[str]:
@@ -82,7 +85,7 @@ class ShardFolder(Closing):
 
     def close(self) -> None:
         """Close the files."""
-        self._index.close()
+        self._opened.close()
         for _, rows in self._shards.values():
             rows.close()
         self._shards = {}
