@@ -12,6 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="pip install torch")
 
+from compilers import ARCHITECTURES, nvcc, nvrtc  # noqa: E402
 from test_torch_holistic import STORIES, Scripts, everything, pictures, rooms, told  # noqa: E402
 
 from gpupipe.ops.keypoints.batched import card_album  # noqa: E402
@@ -27,7 +28,6 @@ HERE = Path(__file__).parent
 CSRC = HERE.parents[1] / "csrc"
 COMPILER = (os.environ.get("CXX") or "g++").split()[0]
 BATCH = 5
-ARCHITECTURES = ("75", "80", "90", "100")
 
 
 class Emulation:
@@ -167,13 +167,6 @@ class Seeing:
 # ---- the compilers of cards
 
 
-@pytest.fixture
-def file(tmp_path):
-    path = tmp_path / "keypoints_crop.cu"
-    path.write_text(card_album.source(), encoding="utf-8")
-    return path
-
-
 def test_the_source_is_whole():
     text = card_album.source()
     assert '#include "keypoints_warp.h"' not in text and "#pragma once" not in text
@@ -183,35 +176,14 @@ def test_the_source_is_whole():
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_by_nvcc(file, architecture):
+def test_by_nvcc(tmp_path, architecture):
     """Without a warning, and without values that spill out of registers."""
-    if shutil.which("nvcc") is None:
-        pytest.skip("no nvcc on this machine")
-    command = ["nvcc", *card_album.OPTIONS, "-ftz=true", f"-arch=sm_{architecture}", "-Werror", "all-warnings"]
-    command += ["-Xptxas", "-v", "-cubin", "-o", str(file.with_suffix(".cubin")), str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    said = done.stdout + done.stderr
-    assert done.returncode == 0, said
+    said = nvcc(card_album.source(), tmp_path / "keypoints_crop.cu", card_album.OPTIONS, architecture)
     assert set(re.findall(r"(\d+) bytes spill (?:stores|loads)", said)) == {"0"}, said
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_by_nvrtc(architecture):
-    """With what CuPy adds to the options."""
-    try:
-        from cupy.cuda import nvrtc
-
-        nvrtc.getVersion()
-    except (ImportError, RuntimeError, OSError) as error:
-        pytest.skip(f"CuPy and NVRTC are not here: {error}")
-    if int(architecture) not in nvrtc.getSupportedArchs():
-        pytest.skip(f"NVRTC {nvrtc.getVersion()} does not compile for sm_{architecture}")
-    program = nvrtc.createProgram(card_album.source(), "keypoints_crop.cu", (), ())
-    added = ("-ftz=true", "--device-as-default-execution-space", f"-arch=sm_{architecture}")
-    try:
-        nvrtc.compileProgram(program, (*card_album.OPTIONS, *added))
-    except nvrtc.NVRTCError:
-        pytest.fail(nvrtc.getProgramLog(program))
-    assert "warning" not in nvrtc.getProgramLog(program)
+    made = nvrtc(card_album.source(), "keypoints_crop.cu", card_album.OPTIONS, architecture)
     for name in card_album.NAMES:
-        assert name.encode() in nvrtc.getCUBIN(program)
+        assert name.encode() in made
