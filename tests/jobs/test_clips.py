@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import synth
 from synth import Clip
+from terminal import on_terminal, shown_until_the_end
 
 from gpupipe.cli.main import main
 from gpupipe.decode.sampling import uniform
@@ -623,31 +624,11 @@ def test_a_worker_stays_small_on_full_hd(tmp_path):
 
 def test_a_terminal_shows_the_live_display(clips, tmp_path):
     """Under a pseudo-terminal: bar, rate, workers, reasons; and the closing words stay."""
-    import pty
-
     pairs = pairs_of(clips, ["a_0_10.mp4"] * 60 + ["missing.mp4"], tmp_path / "pairs.json")
     words = [*COMMAND, "clips", "--pairs-json", str(pairs), "--clips-dir", str(clips)]
-    main_end, terminal = pty.openpty()
-    process = subprocess.Popen(
-        [*words, "--output-dir", str(tmp_path / "out")],
-        stdin=terminal,
-        stdout=terminal,
-        stderr=terminal,
-        env=dict(os.environ, TERM="xterm", COLUMNS="100"),
-    )
-    os.close(terminal)
-    shown = b""
-    while True:
-        try:
-            data = os.read(main_end, 65536)
-        except OSError:  # how a pseudo-terminal says that all is said
-            break
-        if not data:
-            break
-        shown += data
-    os.close(main_end)
+    process, reading = on_terminal([*words, "--output-dir", str(tmp_path / "out")])
+    text = shown_until_the_end(reading).decode()
     assert process.wait(60) == 3
-    text = shown.decode()
     for words in ("clips/s", "worker 0", "decode", "MissingInputError 1", "61 clips: 60 done, 1 failed"):
         assert words in text, words
 

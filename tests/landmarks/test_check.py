@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import pty
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from terminal import on_terminal, shown_until_the_end
 
 HERE = Path(__file__).parent
 JOBS = HERE.parent / "jobs"
@@ -91,30 +90,14 @@ def test_a_run_that_stopped_halfway(tree, tmp_path, capsys):
 
 
 def test_a_terminal_shows_a_run_until_it_ends(planned):
-    main_end, terminal = pty.openpty()
     with Ownership(planned, 0, 1):
-        process = subprocess.Popen(
-            [*CHECK, str(planned.parent)],
-            stdin=terminal,
-            stdout=terminal,
-            stderr=terminal,
-            env=dict(os.environ, TERM="xterm", COLUMNS="100"),
-        )
-        os.close(terminal)
+        process, reading = on_terminal([*CHECK, str(planned.parent)])
         shown = b""
         while b"keypoints, running" not in shown:
-            shown += os.read(main_end, 65536)
+            shown += os.read(reading, 65536)
         assert process.poll() is None
         assert b"stopped" not in shown
-    while True:
-        try:
-            data = os.read(main_end, 65536)
-        except OSError:  # how a pseudo-terminal says that all is said
-            break
-        if not data:
-            break
-        shown += data
-    os.close(main_end)
+    shown += shown_until_the_end(reading)
     assert process.wait(60) == 0
     assert b"keypoints, stopped" in shown
 
