@@ -173,22 +173,35 @@ def test_an_error_that_is_no_items_ends_the_operator(error):
     assert len(done) < 1000
 
 
+class Held:
+    """Holds the first item in its lane until another's error has come."""
+
+    def __init__(self):
+        self.begun, self.go, self.ended = threading.Event(), threading.Event(), []
+
+    def item(self, work):
+        if work.ordinal == 0:
+            self.begun.set()
+            assert self.go.wait(PATIENCE)
+            self.ended.append(work.ordinal)
+
+    def error(self):
+        assert self.begun.wait(PATIENCE)
+        self.go.set()
+        raise OutputError(28, "full")
+
+
 def test_lanes_at_work_end_their_items_before_the_error_is_raised():
-    begun, go, ended = threading.Event(), threading.Event(), []
+    held = Held()
 
     def act(work):
-        if work.ordinal == 0:
-            begun.set()
-            assert go.wait(PATIENCE)
-            ended.append(work.ordinal)
-        elif work.ordinal == 1:
-            assert begun.wait(PATIENCE)
-            go.set()
-            raise OutputError(28, "full")
+        held.item(work)
+        if work.ordinal == 1:
+            held.error()
 
     with pytest.raises(OutputError):
         list(lanes_of(2, act).run(works(9)))
-    assert ended == [0]
+    assert held.ended == [0]
 
 
 def test_memory_of_the_host_names_the_item():
@@ -234,23 +247,15 @@ def test_a_consumer_that_stops_early_ends_the_lanes():
 
 def test_a_consumer_that_fails_ends_the_lanes_before_its_error_goes_on():
     """As a worker whose writer finds the disk full: nobody closes the generator but the error that leaves the loop."""
-    begun, go, ended = threading.Event(), threading.Event(), []
-
-    def act(work):
-        if work.ordinal == 0:
-            begun.set()
-            assert go.wait(PATIENCE)
-            ended.append(work.ordinal)
+    held = Held()
 
     def consume():
-        for _ in lanes_of(2, act).run(works(10**9)):
-            assert begun.wait(PATIENCE)
-            go.set()
-            raise OutputError(28, "full")
+        for _ in lanes_of(2, held.item).run(works(10**9)):
+            held.error()
 
     with pytest.raises(OutputError):
         consume()
-    assert ended == [0]
+    assert held.ended == [0]
 
 
 def test_a_consumer_that_stops_early_waits_for_no_stream():
