@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from gpupipe.fingerprint import fingerprint
+from gpupipe.job import Job
 from gpupipe.jobs.clips import ClipsJob
 from gpupipe.launch import Run, run
 from gpupipe.ledger import Ledger
@@ -43,15 +44,7 @@ def main() -> None:
     found = {"items": plan.count, "plan_seconds": time.perf_counter() - began, "plan_peak_mib": peak_mib()}
     settled(Path(out), plan, plan.count - 1, fingerprint(job.input_file(plan.item(0))))
     probe = Probe()
-    began = time.perf_counter()
-    summary = run(job, Run(Path(out), workers=1), probe)
-    found |= {
-        "resume_seconds": probe.first - began,
-        "resume_to_end_seconds": time.perf_counter() - began,
-        "peak_mib": peak_mib(),
-        "done": summary.done,
-    }
-    print(json.dumps(found))
+    print(json.dumps(found | resumed(job, Path(out), probe)))
 
 
 def planned(job: ClipsJob, out: Path) -> Plan:
@@ -76,6 +69,18 @@ def settled(out: Path, plan: Plan, count: int, identity: str = "1000:1") -> None
             for n in range(start, stop)
         )
     ledger.close()
+
+
+def resumed(job: Job, out: Path, probe: Probe) -> dict[str, float]:
+    """Go on with one worker; how long until it is started and until the end, and what memory that took."""
+    began = time.perf_counter()
+    summary = run(job, Run(out, workers=1), probe)
+    return {
+        "resume_seconds": probe.first - began,
+        "resume_to_end_seconds": time.perf_counter() - began,
+        "peak_mib": peak_mib(),
+        "done": summary.done,
+    }
 
 
 if __name__ == "__main__":

@@ -14,13 +14,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bench.scripts.many_items import Probe, peak_mib, settled
+from bench.scripts.many_items import Probe, peak_mib, resumed, settled
 from gpupipe import planning
 from gpupipe.fingerprint import fingerprint
 from gpupipe.jobs.keypoint_plan import dataset_folder, planned
 from gpupipe.jobs.keypoint_work import PICTURE_ROWS
 from gpupipe.jobs.keypoints import KeypointsJob
-from gpupipe.launch import Run, run
 from gpupipe.plan import BOOKKEEPING
 from gpupipe.sinks.npy import npy_header
 
@@ -41,15 +40,7 @@ def main() -> None:
     found = {"items": plan.count, "plan_seconds": time.perf_counter() - began, "plan_peak_mib": peak_mib()}
     settled(out, plan, plan.count - 1, fingerprint(job.input_file(plan.item(0))))
     make_shards(out, plan.count, job.shard_size)
-    began = time.perf_counter()
-    summary = run(planned(job, out, "ffmpeg"), Run(out, workers=1), probe)
-    found |= {
-        "resume_seconds": probe.first - began,
-        "resume_to_end_seconds": time.perf_counter() - began,
-        "peak_mib": peak_mib(),
-        "done": summary.done,
-    }
-    print(json.dumps(found))
+    print(json.dumps(found | resumed(planned(job, out, "ffmpeg"), out, probe)))
 
 
 def make_tree(tree: Path, pictures: int) -> None:
