@@ -25,7 +25,7 @@ from gpupipe.summary import Summary
 # fmt: off
 @overload
 def keypoints(
-    dataset_path: StrPath, output_path: StrPath = ..., *, splits: Sequence[str] = ...,
+    dataset_path: StrPath, output_path: StrPath = ..., *, splits: str | Sequence[str] = ...,
     max_samples_per_split: int | None = ..., mode: Mode = ..., min_detection_confidence: float = ...,
     min_tracking_confidence: float = ..., fps: float = ..., stream: int | None = ..., max_pixels: int = ...,
     annotations: StrPath | None = ..., drop_empty: bool = ..., pose_dir: StrPath | None = ..., executor: str = ...,
@@ -38,7 +38,7 @@ def keypoints(
 ) -> Summary: ...
 @overload
 def keypoints(
-    dataset_path: StrPath, output_path: StrPath = ..., *, splits: Sequence[str] = ...,
+    dataset_path: StrPath, output_path: StrPath = ..., *, splits: str | Sequence[str] = ...,
     max_samples_per_split: int | None = ..., mode: Mode = ..., min_detection_confidence: float = ...,
     min_tracking_confidence: float = ..., fps: float = ..., stream: int | None = ..., max_pixels: int = ...,
     annotations: StrPath | None = ..., drop_empty: bool = ..., pose_dir: StrPath | None = ..., executor: str = ...,
@@ -54,7 +54,7 @@ def keypoints(
     dataset_path: StrPath,
     output_path: StrPath = "phoenix_keypoints_full.pkl",
     *,
-    splits: Sequence[str] = (),
+    splits: str | Sequence[str] = (),
     max_samples_per_split: int | None = None,
     mode: Mode = "stateless",
     min_detection_confidence: float = 0.5,
@@ -98,7 +98,7 @@ def keypoints(
         file that lists videos.
     output_path : path
         A folder; or a file ``*.pkl``, which is then written from the dataset in the folder ``*.pkl.gpupipe`` beside it.
-    splits : sequence of str
+    splits : str or sequence of str
         Default train, dev and test where the tree has any of them, else all it has.
     max_samples_per_split : int, optional
         The first so many videos of each split.
@@ -146,7 +146,7 @@ max_failure_rate, item_timeout, memory_per_worker, fingerprint, checkpoint_file,
     output, pickle = dataset_folder(Path(output_path).absolute())
     job = KeypointsJob(
         mode=mode,
-        splits=list(splits),
+        splits=[splits] if isinstance(splits, str) else list(splits),
         max_samples_per_split=None if max_samples_per_split is None else index(max_samples_per_split),
         min_detection_confidence=float(min_detection_confidence),
         min_tracking_confidence=float(min_tracking_confidence),

@@ -202,6 +202,10 @@ def test_the_function_does_as_the_command(guided, corpus, tmp_path):
     assert bytes_of(tmp_path) == full != {}
 
 
+def test_the_function_takes_one_split_as_it_is(corpus, tmp_path):
+    assert gpupipe.keypoints(corpus, tmp_path, splits="dev", dry_run=True).items.total == COUNTS["dev"]
+
+
 def test_the_functions_defaults_are_the_commands():
     _, jobs = _parser()
     flags = {action.dest: action.default for action in jobs["keypoints", "extract"]._actions}
