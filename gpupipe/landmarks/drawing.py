@@ -5,6 +5,7 @@ What is the person's own left has one colour in all parts, what is their right a
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont
 
 Colour = tuple[int, int, int]
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # names of files may hold line feeds, which would be drawn over other lines
 
 LEFT: Colour = (255, 140, 0)
 RIGHT: Colour = (0, 190, 255)
@@ -127,7 +130,7 @@ def write(pen: ImageDraw.ImageDraw, at: tuple[int, int], words: list[tuple[str, 
     x, y = at
     for number, (text, colour) in enumerate(words):
         comma = ", " if number + 1 < len(words) else ""
-        shown = _shortened(text + comma, font, width - (x - at[0]))
+        shown = _shortened(_CONTROL.sub(" ", text) + comma, font, width - (x - at[0]))
         pen.text((x, y), shown, fill=colour, font=font)
         x += round(font.getlength(shown))
 

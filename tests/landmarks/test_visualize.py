@@ -185,6 +185,18 @@ def test_words_too_long_are_cut_within_the_tile():
     assert share_of(made[100:], INK) > 0
 
 
+def test_a_name_with_a_line_feed_stays_on_its_line():
+    points, valid = two_hands()
+    made = [
+        np.asarray(
+            tile(Shot("train", f"v{mark}w", f"/d/a{mark}b.png", points, valid, None, SIZE, True), NOT_FOUND, (9, 200))
+        )
+        for mark in (" ", "\n", "\t")
+    ]
+    np.testing.assert_array_equal(made[1], made[0])
+    np.testing.assert_array_equal(made[2], made[0])
+
+
 def test_every_frame_is_as_likely_in_a_sample():
     clips = [clip(*at_random(0, count), video=str(count)) for count in (3, 1, 6)]
     seen = np.zeros(10)
