@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import Quietly, alive, start_run, tree, workers_of, write_plan
-from toy import ToyJob, payload
+from helpers import Quietly, alive, start_run, tree, workers_of
+from toy import payload
 
 from gpupipe.errors import LockedError, OutputError, StoppedError, UsageError
 from gpupipe.launch import Run, run
@@ -21,18 +21,6 @@ from gpupipe.outcome import DONE
 from gpupipe.reports.final import status
 
 FORMATS = ("npy", "samples", "webdataset")
-
-
-@pytest.fixture
-def planned(tmp_path):
-    """Makes a job over the given words."""
-
-    def make(words, **options):
-        marks = tmp_path / "marks"
-        marks.mkdir(exist_ok=True)
-        return ToyJob(plan_file=str(write_plan(tmp_path, words)), marks=str(marks), **options)
-
-    return make
 
 
 def go(job, out, **how):
@@ -47,10 +35,10 @@ def misdeeds(count):
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_same_bytes_for_any_number_of_workers(planned, tmp_path, form):
+def test_same_bytes_for_any_number_of_workers(toys, tmp_path, form):
     trees = []
     for workers in (1, 2, 5):
-        job = planned(misdeeds(61), format=form)
+        job = toys(misdeeds(61), format=form)
         for mark in Path(job.marks).iterdir():
             mark.unlink()
         summary = go(job, tmp_path / f"{workers}", workers=workers)
@@ -61,8 +49,8 @@ def test_same_bytes_for_any_number_of_workers(planned, tmp_path, form):
     assert len(trees[0]) > 5
 
 
-def test_rows_are_where_they_belong_and_failed_rows_are_void(planned, tmp_path):
-    go(planned(misdeeds(20)), tmp_path / "out", workers=2)
+def test_rows_are_where_they_belong_and_failed_rows_are_void(toys, tmp_path):
+    go(toys(misdeeds(20)), tmp_path / "out", workers=2)
     for ordinal in range(20):
         shard, row = divmod(ordinal, 8)
         got = np.load(tmp_path / f"out/payload-{shard:05d}.npy")[row]
@@ -76,8 +64,8 @@ def test_rows_are_where_they_belong_and_failed_rows_are_void(planned, tmp_path):
     assert np.load(tmp_path / "out/payload-00002.npy").shape == (4, 64)  # the last shard is short
 
 
-def test_failures_are_listed_by_id_stage_and_reason(planned, tmp_path):
-    go(planned(misdeeds(20)), tmp_path / "out", workers=2)
+def test_failures_are_listed_by_id_stage_and_reason(toys, tmp_path):
+    go(toys(misdeeds(20)), tmp_path / "out", workers=2)
     lines = [json.loads(line) for line in (tmp_path / "out/failed.jsonl").read_text().splitlines()]
     assert [(line["id"], line["stage"], line["error"]) for line in lines] == [
         ("000003_fail", "work", "InputError"),
@@ -88,16 +76,16 @@ def test_failures_are_listed_by_id_stage_and_reason(planned, tmp_path):
     assert "toy.py" in lines[1]["message"]
 
 
-def test_a_crashing_item_costs_only_itself_and_is_tried_twice(planned, tmp_path):
-    job = planned(misdeeds(40))
+def test_a_crashing_item_costs_only_itself_and_is_tried_twice(toys, tmp_path):
+    job = toys(misdeeds(40))
     go(job, tmp_path / "out", workers=2)
     tries = Path(job.marks, "tries").read_text().split()
     assert tries.count("14") == 2
     assert tries.count("15") == 2
 
 
-def test_a_hanging_item_is_ended_tried_alone_and_set_aside(planned, tmp_path):
-    job = planned(["ok"] * 6 + ["stuck"] + ["ok"] * 30)
+def test_a_hanging_item_is_ended_tried_alone_and_set_aside(toys, tmp_path):
+    job = toys(["ok"] * 6 + ["stuck"] + ["ok"] * 30)
     summary = go(job, tmp_path / "out", workers=2, item_timeout=1.2)
     assert (summary.done, summary.reasons) == (36, {"hang": 1})
     tries = Path(job.marks, "tries").read_text().split()
@@ -106,9 +94,9 @@ def test_a_hanging_item_is_ended_tried_alone_and_set_aside(planned, tmp_path):
     assert "in stage work" in json.loads(line)["message"]
 
 
-def test_a_supervisor_that_was_stopped_ends_nobody_on_waking(planned, tmp_path):
+def test_a_supervisor_that_was_stopped_ends_nobody_on_waking(toys, tmp_path):
     """Stopped for longer than the deadline while an item is at work: the item is not taken to hang."""
-    job = planned(["ok"] * 3, delay=2.5)
+    job = toys(["ok"] * 3, delay=2.5)
     process = start_run(_plain(job), {"output": tmp_path / "out", "workers": 1, "item_timeout": 3.2})
     _until(lambda: Path(job.marks, "tries").exists())
     for victim in (process.pid, *workers_of(process.pid)):
@@ -127,8 +115,8 @@ def _after(seconds):
     return lambda: time.monotonic() >= end
 
 
-def test_the_same_command_again_does_nothing(planned, tmp_path):
-    job = planned(misdeeds(20))
+def test_the_same_command_again_does_nothing(toys, tmp_path):
+    job = toys(misdeeds(20))
     first = go(job, tmp_path / "out", workers=2)
     before = tree(tmp_path / "out")
     tries = Path(job.marks, "tries").read_text()
@@ -139,8 +127,8 @@ def test_the_same_command_again_does_nothing(planned, tmp_path):
     assert Path(job.marks, "tries").read_text() == tries
 
 
-def test_a_finished_index_is_made_again_only_where_it_is_gone(planned, tmp_path):
-    job = planned(["ok"] * 3)
+def test_a_finished_index_is_made_again_only_where_it_is_gone(toys, tmp_path):
+    job = toys(["ok"] * 3)
     go(job, tmp_path / "out")
     index = tmp_path / "out/dataset_info.json"
     made = index.stat().st_mtime_ns
@@ -151,8 +139,8 @@ def test_a_finished_index_is_made_again_only_where_it_is_gone(planned, tmp_path)
     assert json.loads(index.read_text()) == [0, 1, 2]
 
 
-def test_an_unfinished_dataset_has_no_index(planned, tmp_path):
-    job = planned(["ok"] * 8 + ["needs-input"] + ["ok"] * 8)
+def test_an_unfinished_dataset_has_no_index(toys, tmp_path):
+    job = toys(["ok"] * 8 + ["needs-input"] + ["ok"] * 8)
     go(job, tmp_path / "out")
     Path(job.marks, "input-needs-input").write_text("now")
     go(job, tmp_path / "out", shard=0, total_shards=3)  # item 8 belongs to shard 1, which has not run
@@ -163,9 +151,9 @@ def test_an_unfinished_dataset_has_no_index(planned, tmp_path):
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_an_item_whose_input_came_is_done_on_resume(planned, tmp_path, form):
+def test_an_item_whose_input_came_is_done_on_resume(toys, tmp_path, form):
     """Also in an output shard that was published without it: the same bytes as if it had been there at once."""
-    job = planned(["ok"] * 3 + ["needs-input"] + ["ok"] * 9, format=form)
+    job = toys(["ok"] * 3 + ["needs-input"] + ["ok"] * 9, format=form)
     assert go(job, tmp_path / "out").failed == 1
     Path(job.marks, "input-needs-input").write_text("now")
     summary = go(job, tmp_path / "out")
@@ -174,26 +162,26 @@ def test_an_item_whose_input_came_is_done_on_resume(planned, tmp_path, form):
     assert tree(tmp_path / "out") == tree(tmp_path / "at-once")
 
 
-def test_exit_code_is_zero_where_failures_are_accepted(planned, tmp_path):
-    assert go(planned(["ok", "fail"]), tmp_path / "out", continue_on_error=True).exit_code == 0
+def test_exit_code_is_zero_where_failures_are_accepted(toys, tmp_path):
+    assert go(toys(["ok", "fail"]), tmp_path / "out", continue_on_error=True).exit_code == 0
 
 
-def test_fail_fast_stops_early(planned, tmp_path):
-    summary = go(planned(["fail"] + ["ok"] * 2000, delay=0.001), tmp_path / "out", workers=1, fail_fast=True)
+def test_fail_fast_stops_early(toys, tmp_path):
+    summary = go(toys(["fail"] + ["ok"] * 2000, delay=0.001), tmp_path / "out", workers=1, fail_fast=True)
     assert summary.failed == 1
     assert summary.pending > 0
     assert summary.exit_code == 3
     assert "fail-fast" in summary.stop_reason
 
 
-def test_disk_full_stops_the_run_and_blames_no_item(planned, tmp_path):
+def test_disk_full_stops_the_run_and_blames_no_item(toys, tmp_path):
     with pytest.raises(StoppedError, match="No space left"):
-        go(planned(["ok"] * 5 + ["full"] + ["ok"] * 5), tmp_path / "out", workers=1)
+        go(toys(["ok"] * 5 + ["full"] + ["ok"] * 5), tmp_path / "out", workers=1)
     assert status(tmp_path / "out")["failed"] == 0
 
 
-def test_a_real_write_limit_stops_and_resumes_to_the_same_bytes(planned, tmp_path):
-    job = planned(["ok"] * 40, format="webdataset", shard_size=16)
+def test_a_real_write_limit_stops_and_resumes_to_the_same_bytes(toys, tmp_path):
+    job = toys(["ok"] * 40, format="webdataset", shard_size=16)
     go(job, tmp_path / "whole", workers=1)
     # The ledger fits below the limit, a composed tar does not.
     limited = start_run(
@@ -216,28 +204,28 @@ def _plain(job):
     return {**job.options(), **job.inputs()}
 
 
-def test_another_configuration_is_refused_and_the_difference_shown(planned, tmp_path):
-    go(planned(["ok"]), tmp_path / "out")
+def test_another_configuration_is_refused_and_the_difference_shown(toys, tmp_path):
+    go(toys(["ok"]), tmp_path / "out")
     with pytest.raises(UsageError, match="salt: 0 there, 1 asked"):
-        go(planned(["ok"], salt=1), tmp_path / "out")
+        go(toys(["ok"], salt=1), tmp_path / "out")
     with pytest.raises(UsageError, match="items: 1 from"):
-        go(planned(["ok", "ok"]), tmp_path / "out")
+        go(toys(["ok", "ok"]), tmp_path / "out")
 
 
-def test_overwrite_starts_anew_and_leaves_strangers_alone(planned, tmp_path):
+def test_overwrite_starts_anew_and_leaves_strangers_alone(toys, tmp_path):
     for form in FORMATS:
         out = tmp_path / form
-        go(planned(misdeeds(20), format=form), out)
+        go(toys(misdeeds(20), format=form), out)
         (out / "notes.txt").write_text("mine")
-        summary = go(planned(["ok"] * 9, format=form), out, overwrite=True)
+        summary = go(toys(["ok"] * 9, format=form), out, overwrite=True)
         assert (summary.done, summary.earlier) == (9, 0)
         fresh = tmp_path / f"{form}-fresh"
-        go(planned(["ok"] * 9, format=form), fresh)
+        go(toys(["ok"] * 9, format=form), fresh)
         (fresh / "notes.txt").write_text("mine")
         assert tree(out) == tree(fresh)
 
 
-def test_overwrite_that_was_killed_leaves_nothing_that_seems_done(planned, tmp_path, monkeypatch):
+def test_overwrite_that_was_killed_leaves_nothing_that_seems_done(toys, tmp_path, monkeypatch):
     """Killed between any two of its removals: the same command without the flag makes the whole dataset."""
     import gpupipe.planning
     from gpupipe.sinks import files, samples
@@ -245,7 +233,7 @@ def test_overwrite_that_was_killed_leaves_nothing_that_seems_done(planned, tmp_p
     class Killed(BaseException):
         pass
 
-    job = planned(["ok"] * 9, format="samples")
+    job = toys(["ok"] * 9, format="samples")
     go(job, tmp_path / "calm")
     real = files.remove_tree
     for moment in range(1, 30):
@@ -275,8 +263,8 @@ def test_overwrite_that_was_killed_leaves_nothing_that_seems_done(planned, tmp_p
     assert moment > 12
 
 
-def test_overwrite_with_input_that_cannot_be_read_removes_nothing(planned, tmp_path):
-    job = planned(["ok"] * 3)
+def test_overwrite_with_input_that_cannot_be_read_removes_nothing(toys, tmp_path):
+    job = toys(["ok"] * 3)
     go(job, tmp_path / "out")
     before = tree(tmp_path / "out")
     Path(job.plan_file).write_text("[")
@@ -285,7 +273,7 @@ def test_overwrite_with_input_that_cannot_be_read_removes_nothing(planned, tmp_p
     assert tree(tmp_path / "out") == before
 
 
-def test_nothing_is_done_after_a_sync_that_failed(planned, tmp_path, monkeypatch):
+def test_nothing_is_done_after_a_sync_that_failed(toys, tmp_path, monkeypatch):
     """The kernel reports lost pages once: a second sync succeeds, and must not make the batch count."""
     from gpupipe import supervisor
 
@@ -298,7 +286,7 @@ def test_nothing_is_done_after_a_sync_that_failed(planned, tmp_path, monkeypatch
                 raise OutputError(5, "cannot write: Input/output error")
 
     monkeypatch.setattr(supervisor, "BatchSync", Failing)
-    job = planned(["ok"] * 5)
+    job = toys(["ok"] * 5)
     with pytest.raises(OutputError):
         go(job, tmp_path / "out")
     assert status(tmp_path / "out")["done"] == 0
@@ -307,7 +295,7 @@ def test_nothing_is_done_after_a_sync_that_failed(planned, tmp_path, monkeypatch
     assert go(job, tmp_path / "out").done == 5
 
 
-def test_a_second_plan_made_at_the_same_moment_is_compared(planned, tmp_path):
+def test_a_second_plan_made_at_the_same_moment_is_compared(toys, tmp_path):
     from gpupipe.plan import PlanWriter
 
     def writer(salt):
@@ -324,10 +312,10 @@ def test_a_second_plan_made_at_the_same_moment_is_compared(planned, tmp_path):
         writer(1).publish()
 
 
-def test_a_plan_found_on_disk_runs_no_code(planned, tmp_path):
+def test_a_plan_found_on_disk_runs_no_code(toys, tmp_path):
     import gpupipe.plan
 
-    job = planned(["ok"])
+    job = toys(["ok"])
     go(job, tmp_path / "out")
     head = tmp_path / "out/.gpupipe/plan/plan.json"
     found = json.loads(head.read_text())
@@ -339,28 +327,28 @@ def test_a_plan_found_on_disk_runs_no_code(planned, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_fail_fast_is_no_success_though_failures_are_accepted(planned, tmp_path):
-    job = planned(["fail"] + ["ok"] * 2000, delay=0.001)
+def test_fail_fast_is_no_success_though_failures_are_accepted(toys, tmp_path):
+    job = toys(["fail"] + ["ok"] * 2000, delay=0.001)
     summary = go(job, tmp_path / "out", workers=1, fail_fast=True, continue_on_error=True)
     assert summary.pending > 0
     assert summary.exit_code == 3
 
 
-def test_a_folder_with_anothers_dataset_is_left_alone(planned, tmp_path):
+def test_a_folder_with_anothers_dataset_is_left_alone(toys, tmp_path):
     (tmp_path / "out/sample_000001_x").mkdir(parents=True)
     with pytest.raises(UsageError, match="sample_000001_x"):
-        go(planned(["ok"], format="samples"), tmp_path / "out")
+        go(toys(["ok"], format="samples"), tmp_path / "out")
 
 
-def test_a_folder_that_cannot_be_written_is_a_usage_error(planned, tmp_path):
+def test_a_folder_that_cannot_be_written_is_a_usage_error(toys, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot be made"):
-        go(planned(["ok"]), tmp_path / "file" / "out")
+        go(toys(["ok"]), tmp_path / "file" / "out")
 
 
-def test_shards_in_turn_give_the_same_dataset(planned, tmp_path):
+def test_shards_in_turn_give_the_same_dataset(toys, tmp_path):
     for form in FORMATS:
-        job = planned(["ok"] * 30 + ["fail"], format=form)
+        job = toys(["ok"] * 30 + ["fail"], format=form)
         go(job, tmp_path / f"{form}-one")
         ends = [go(job, tmp_path / f"{form}-many", shard=shard, total_shards=3) for shard in (2, 0, 1)]
         assert [end.complete for end in ends] == [False, False, True]
@@ -370,8 +358,8 @@ def test_shards_in_turn_give_the_same_dataset(planned, tmp_path):
         assert failed == (tmp_path / f"{form}-one" / "failed.jsonl").read_text()
 
 
-def test_shards_at_once_in_processes_of_their_own(planned, tmp_path):
-    job = planned(["ok"] * 60, delay=0.005)
+def test_shards_at_once_in_processes_of_their_own(toys, tmp_path):
+    job = toys(["ok"] * 60, delay=0.005)
     go(job, tmp_path / "one")
     runs = [
         start_run(_plain(job), {"output": tmp_path / "many", "workers": 1, "shard": shard, "total_shards": 3})
@@ -381,8 +369,8 @@ def test_shards_at_once_in_processes_of_their_own(planned, tmp_path):
     assert tree(tmp_path / "many") == tree(tmp_path / "one")
 
 
-def test_continued_with_another_number_of_shards(planned, tmp_path):
-    job = planned(["ok"] * 40)
+def test_continued_with_another_number_of_shards(toys, tmp_path):
+    job = toys(["ok"] * 40)
     go(job, tmp_path / "one")
     go(job, tmp_path / "out", shard=1, total_shards=2)
     summary = go(job, tmp_path / "out")
@@ -391,8 +379,8 @@ def test_continued_with_another_number_of_shards(planned, tmp_path):
     assert status(tmp_path / "out")["done"] == 40
 
 
-def test_a_second_run_of_the_same_shard_is_refused_and_told_who_holds_it(planned, tmp_path):
-    job = planned(["stuck"])
+def test_a_second_run_of_the_same_shard_is_refused_and_told_who_holds_it(toys, tmp_path):
+    job = toys(["stuck"])
     process = start_run(_plain(job), {"output": tmp_path / "out", "workers": 1})
     try:
         _until(lambda: Path(job.marks, "stuck").exists())
@@ -419,8 +407,8 @@ def _until(condition, seconds=30.0):
 
 
 @pytest.mark.parametrize("death", [signal.SIGKILL, signal.SIGTERM])
-def test_no_worker_outlives_its_supervisor(planned, tmp_path, death):
-    job = planned(["stuck"] * 4)
+def test_no_worker_outlives_its_supervisor(toys, tmp_path, death):
+    job = toys(["stuck"] * 4)
     process = start_run(_plain(job), {"output": tmp_path / "out", "workers": 2})
     _until(lambda: Path(job.marks, "stuck").exists() and len(workers_of(process.pid)) == 2)
     workers = workers_of(process.pid)
@@ -433,8 +421,8 @@ def test_no_worker_outlives_its_supervisor(planned, tmp_path, death):
     _until(lambda: not any(map(alive, workers)))
 
 
-def test_interrupt_finishes_the_item_in_hand_and_resumes(planned, tmp_path):
-    job = planned(["ok"] * 400, delay=0.005)
+def test_interrupt_finishes_the_item_in_hand_and_resumes(toys, tmp_path):
+    job = toys(["ok"] * 400, delay=0.005)
     process = start_run(_plain(job), {"output": tmp_path / "out", "workers": 2})
     _until(lambda: Path(job.marks, "tries").exists())
     process.send_signal(signal.SIGINT)
@@ -448,12 +436,12 @@ def test_interrupt_finishes_the_item_in_hand_and_resumes(planned, tmp_path):
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_kills_of_workers_and_of_everything_change_nothing(planned, tmp_path, form):
+def test_kills_of_workers_and_of_everything_change_nothing(toys, tmp_path, form):
     """Ten SIGKILLs a format at random moments (a worker, the supervisor, all at once): an undisturbed run's bytes."""
     import random
 
     chance = random.Random(form)
-    job = planned(["ok"] * 320 + ["fail"], format=form, delay=0.002)
+    job = toys(["ok"] * 320 + ["fail"], format=form, delay=0.002)
     go(job, tmp_path / "calm", workers=2)
     tries = Path(job.marks, "tries")
     out = tmp_path / "killed"
@@ -483,32 +471,32 @@ def test_kills_of_workers_and_of_everything_change_nothing(planned, tmp_path, fo
     assert not list((out / ".gpupipe/shard-0/staging").iterdir())
 
 
-def test_the_checkpoint_file_answers_the_monitoring_snippet(planned, tmp_path):
+def test_the_checkpoint_file_answers_the_monitoring_snippet(toys, tmp_path):
     import time
 
-    go(planned(["ok"] * 5 + ["fail"]), tmp_path / "out", checkpoint_file=tmp_path / "check.json")
+    go(toys(["ok"] * 5 + ["fail"]), tmp_path / "out", checkpoint_file=tmp_path / "check.json")
     found = json.loads((tmp_path / "check.json").read_text())
     assert found["processed_indices"] == [0, 1, 2, 3, 4]
     assert 0 < time.time() - found["timestamp"] < 3600
 
 
-def test_a_worker_that_cannot_start_stops_the_run_with_its_words(planned, tmp_path, monkeypatch):
+def test_a_worker_that_cannot_start_stops_the_run_with_its_words(toys, tmp_path, monkeypatch):
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken/toy.py").write_text("import no_such_module_here")
-    job = planned(["ok"])
+    job = toys(["ok"])
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "broken"))
     with pytest.raises(StoppedError, match="no_such_module_here"):
         go(job, tmp_path / "out")
 
 
-def test_run_flags_are_checked(planned, tmp_path):
+def test_run_flags_are_checked(toys, tmp_path):
     for how, words in (
         ({"shard": 2, "total_shards": 2}, "--shard 2"),
         ({"workers": 0}, "--num-workers 0"),
         ({"overwrite": True, "total_shards": 2}, "--overwrite"),
     ):
         with pytest.raises(UsageError, match=words):
-            go(planned(["ok"]), tmp_path / "out", **how)
+            go(toys(["ok"]), tmp_path / "out", **how)
 
 
 def test_supervisor_memory_is_small_for_many_items(tmp_path):
