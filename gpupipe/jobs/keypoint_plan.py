@@ -23,9 +23,13 @@ _DEVICES = ("cpu", "cuda")
 
 
 def dataset_folder(output: Path) -> tuple[Path, str]:
-    """Where the dataset of ``--output-path`` lies, and the name of the pickle beside it; empty for none."""
-    if output.suffix.lower() in PICKLES:
-        return output.with_name(f"{output.name}{BOOKKEEPING}"), output.name
+    """Where the dataset of ``--output-path`` lies, and the name of the pickle beside it; empty for none.
+
+    The folder beside a pickle, by its own name, is that of the pickle too: nothing works the one without the other.
+    """
+    name = output.name.removesuffix(BOOKKEEPING)
+    if Path(name).suffix.lower() in PICKLES:
+        return output.with_name(f"{name}{BOOKKEEPING}"), name
     return output, ""
 
 
@@ -46,8 +50,10 @@ def planned(job: KeypointsJob, output: Path, backend: str) -> KeypointsJob:
     Raises
     ------
     UsageError
-        What is asked for is not installed, or the source is none.
+        What is asked for is not installed, the source is none, or a folder has the pickle's name.
     """
+    if job.pickle and (beside := output.with_name(job.pickle)).is_dir():
+        raise UsageError(f"{beside}: is a folder; expected the name of a file. Choose another output")
     executor, device = _executor(job.executor, output, backend)
     source = Path(job.dataset_path)
     found = clips(source, job.splits or None, job.max_samples_per_split)

@@ -238,6 +238,21 @@ def test_one_dataset_in_two_parts(guided, corpus, tmp_path, capsys):
     assert (tmp_path / "k.pkl").read_bytes() == full
 
 
+def test_the_folder_beside_a_pickle_is_its_output_too(corpus, tmp_path):
+    says(["--dataset-path", corpus, "--output-path", tmp_path / "k.pkl", "--splits", "dev"])
+    (tmp_path / "k.pkl").unlink()
+    says(["--dataset-path", corpus, "--output-path", tmp_path / "k.pkl.gpupipe", "--splits", "dev"])
+    assert (tmp_path / "k.pkl").is_file() and gpupipe.verify(tmp_path / "k.pkl").faults == []
+
+
+def test_a_folder_of_the_pickles_name_is_no_output(corpus, tmp_path, capsys):
+    (tmp_path / "k.pkl").mkdir()
+    words = ["keypoints", "--dataset-path", str(corpus), "--output-path", str(tmp_path / "k.pkl"), "--overwrite"]
+    assert main(words) == 2
+    assert "is a folder; expected the name of a file" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["k.pkl"]
+
+
 # ---- a run that is ended, and what is damaged
 
 
