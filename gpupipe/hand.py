@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from gpupipe.closing import Closing
+from gpupipe.death import death
 from gpupipe.errors import StoppedError
-from gpupipe.member import Member, death
+from gpupipe.member import Member
 from gpupipe.posts import Post
 from gpupipe.watchdog import Watchdog
 

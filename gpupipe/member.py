@@ -145,13 +145,3 @@ class Member:
         status = self.process.wait()
         self.wire.close()
         return status
-
-
-def death(status: int) -> str:
-    """How a process ended, in words."""
-    if status >= 0:
-        return f"exit status {status}"
-    try:
-        return f"signal {signal.Signals(-status).name}"
-    except ValueError:
-        return f"signal {-status}"

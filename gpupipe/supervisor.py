@@ -6,7 +6,6 @@ It never touches a pixel and decides nothing about bytes. One thread, one loop: 
 from __future__ import annotations
 
 import selectors
-import signal
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from gpupipe.death import death, judge
 from gpupipe.errors import OutputError, StoppedError
 from gpupipe.fingerprint import fingerprint, patience_seconds
 from gpupipe.gauges import Gauges
@@ -21,7 +21,7 @@ from gpupipe.job import Job
 from gpupipe.leases import Leases
 from gpupipe.ledger import Ledger
 from gpupipe.machine import Usage, oom_kills
-from gpupipe.member import Member, death
+from gpupipe.member import Member
 from gpupipe.outcome import DONE, FAILED, PENDING, Event, Outcome, RunRecord
 from gpupipe.plan import Plan
 from gpupipe.posts import Post
@@ -29,7 +29,6 @@ from gpupipe.progress import Reporter, Snapshot
 from gpupipe.pulse import Beat
 from gpupipe.sinks.base import Place, Sink
 from gpupipe.sinks.files import BatchSync
-from gpupipe.stages import AUDIT
 from gpupipe.watchdog import Watchdog
 
 COMMIT_SECONDS = 1.0
@@ -328,41 +327,15 @@ class Supervisor:
         member.pulse.close()
         del self._members[member.number]
         oom, self._oom = self._oom, oom_kills()
-        # SIGKILL comes from the out-of-memory killer or from a person; only the first is the item's doing.
-        by_hand = status == -signal.SIGTERM or (status == -signal.SIGKILL and oom is not None and oom == self._oom)
-        # What a card that was lost does to its other workers is no item's doing either, whatever it looks like.
+        spared = oom is not None and oom == self._oom
         on_lost = member.lost is not None or member.post.gpu in self._lost
-        innocent = on_lost or (by_hand and not member.hung)
-        known = member.late if member.hung else member.starved  # else any of those in hand
-        suspects = {
-            position: beat
-            for ordinal, beat in at_work.items()
-            if known in (None, ordinal) and (position := self._position(ordinal)) in member.outstanding
-        }
-        if member.lost is not None:
-            why = member.lost
-        elif member.hung and member.late is None:
-            why = "it did not begin what it was given" if member.outstanding else "it did not end"
-        elif member.hung:
-            longest = max((beat.seconds for beat in at_work.values()), default=0.0)
-            why = f"it was on it for {longest:.0f} s, longer than it may"
-        elif status == -signal.SIGKILL and not by_hand:
-            why = "the machine ran out of memory"
-        elif member.starved is not None:
-            why = "it needs more memory than --memory-per-worker grants, or than there is"
-        else:
-            why = death(status)
-        back = set(member.outstanding)
-        if not innocent:
-            kind = "hang" if member.hung else "memory" if member.starved is not None else "crash"
-            for position, beat in suspects.items():
-                back.discard(position)
-                self._suspect(position, beat, kind, why)
-        auditing = next((ordinal for ordinal, beat in at_work.items() if beat.stage == AUDIT), None)
-        if innocent or (member.late != auditing if member.hung else suspects):
-            auditing = None
-        if auditing is not None:
-            self._audited(member, auditing, f"item {auditing} was done, and making it again ended its process: {why}")
+        found = judge(member, status, at_work, self._position, spared, on_lost)
+        back = member.outstanding - found.suspects.keys()
+        for position, beat in found.suspects.items():
+            self._suspect(position, beat, found.error, found.why)
+        if found.auditing is not None:
+            text = f"item {found.auditing} was done, and making it again ended its process: {found.why}"
+            self._audited(member, found.auditing, text)
         if member.lost is not None:
             self._retire(member)
         if not self.stop_reason:
@@ -372,12 +345,12 @@ class Supervisor:
                 self._leases.try_alone(position)
         if status == 0 and (member.stopping or member.recycled or not member.outstanding):
             return
-        text = f"worker {member.number} died ({why}), {len(member.outstanding)} items go back"
+        text = f"worker {member.number} died ({found.why}), {len(member.outstanding)} items go back"
         ordinal = next(iter(at_work)) if len(at_work) == 1 else -1
         self._note("hang" if member.hung else "death", text, member.number, ordinal)
         self._reporter.notice(text)
         self.snapshot.deaths += 1
-        if member.outstanding and not suspects and not innocent and auditing is None:
+        if member.outstanding and not found.suspects and not found.innocent and found.auditing is None:
             self._idle_deaths += 1
             if self._idle_deaths >= IDLE_DEATHS_ALLOWED:
                 tail = member.log.read_text(errors="replace")[-2000:].strip()

@@ -48,7 +48,7 @@ FLOORS = (
     ("job", "lanes", "ahead", "landmarks"),
     ("remains", "again", "failures"),
     ("planning", "redo"),
-    ("worker", "writer", "member", "watchdog", "prober"),
+    ("worker", "writer", "member", "death", "watchdog", "prober"),
     ("supervisor", "hand", "trial"),
     ("launch", "verification", "estimate", "forecast"),
     ("jobs",),
