@@ -191,8 +191,13 @@ class NpySink:
                 path.unlink()
 
     def _ours(self) -> Iterable[Path]:
-        pattern = re.compile(rf"({'|'.join(re.escape(spec.name) for spec in self._specs)})-\d{{5,}}\.npy(\.partial)?")
-        return (path for path in self._place.out.iterdir() if pattern.fullmatch(path.name))
+        return array_files(self._place.out, self._specs)
+
+
+def array_files(out: Path, specs: Iterable[RowSpec]) -> Iterator[Path]:
+    """What lies in a folder under the names of arrays of output shards, partial ones too."""
+    pattern = re.compile(rf"({'|'.join(re.escape(spec.name) for spec in specs)})-\d{{5,}}\.npy(\.partial)?")
+    return (path for path in out.iterdir() if pattern.fullmatch(path.name))
 
 
 def _partial(path: Path) -> Path:

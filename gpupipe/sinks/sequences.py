@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import closing, suppress
 from pathlib import Path
@@ -34,7 +33,7 @@ from gpupipe.sinks.files import (
     sync_folder,
     write_file,
 )
-from gpupipe.sinks.npy import npy_header
+from gpupipe.sinks.npy import array_files, npy_header
 
 _ORDINALS_AT_ONCE = 1 << 16
 
@@ -291,8 +290,7 @@ class SequenceSink:
             remove_tree(path)
 
     def _ours(self) -> Iterable[Path]:
-        pattern = re.compile(rf"({'|'.join(re.escape(spec.name) for spec in self._arrays)})-\d{{5,}}\.npy(\.partial)?")
-        return (path for path in self._place.out.iterdir() if pattern.fullmatch(path.name))
+        return array_files(self._place.out, self._arrays)
 
 
 def item_rows(place: Place, ordinal: int, specs: Sequence[RowSpec]) -> dict[str, npt.NDArray[Any]] | None:
