@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gpupipe.machine import usable_cores
-from gpupipe.progress import Snapshot
 from gpupipe.stages import START, WAITS
+
+if TYPE_CHECKING:  # what is only told of a run loads without NumPy
+    from gpupipe.progress import Snapshot
 
 INTERRUPTED = "interrupted"
 """The reason to stop of a run that a person ended."""
