@@ -165,7 +165,8 @@ class KeypointsJob:
     @cached_property
     def root(self) -> str:
         """What the paths of items are relative to: the tree, or the folder that a video or a list lies in."""
-        return self.dataset_path if Path(self.dataset_path).is_dir() else str(Path(self.dataset_path).parent)
+        path = Path(self.dataset_path)
+        return str(path.parent) if path.is_file() else self.dataset_path  # also of a folder that is gone
 
     def probe(self, item: Any) -> Facts:
         """What the headers of a picture, of a folder's first one, or of a video say."""
@@ -256,6 +257,8 @@ class KeypointsJob:
 
     def _annotations(self) -> Annotations:
         """As they were planned; raises :class:`StoppedError` where they are others now."""
+        if not self.annotations:  # and the dataset may be gone: nothing else of it is wanted any more
+            return {}
         found = clips(self.source(), self.splits or None, self.max_samples_per_split)
         files = annotation_files(self.source(), self.annotations_path, found.splits)
         if annotations_digest(files) != self.annotations:

@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -316,6 +317,20 @@ def test_damage_is_found_told_and_repaired(corpus, tmp_path, capsys):
     assert main(["report", str(output)]) == 0
     page = (tmp_path / "k.pkl.gpupipe" / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/") == COUNTS["train"]
+
+
+def test_without_its_pictures_a_dataset_has_its_pickle_made_again(corpus, tmp_path, capsys):
+    pictures = tmp_path / "pictures"
+    shutil.copytree(corpus / FEATURES / "dev" / "03June-3", pictures)
+    says(["--dataset-path", pictures, "--output-path", tmp_path / "k.pkl"])
+    whole = bytes_of(tmp_path / "k.pkl.gpupipe"), (tmp_path / "k.pkl").read_bytes()
+    shutil.rmtree(pictures)
+    (tmp_path / "k.pkl").unlink()
+    assert main(["retry", str(tmp_path / "k.pkl")]) == 0
+    assert "the inputs of 2 done items are gone; what was made of them stays" in capsys.readouterr().err
+    assert (bytes_of(tmp_path / "k.pkl.gpupipe"), (tmp_path / "k.pkl").read_bytes()) == whole
+    assert main(["verify", str(tmp_path / "k.pkl"), "--deep", "1"]) == 1
+    assert f"{pictures}/images000" in capsys.readouterr().out
 
 
 def test_pose_files_asked_for_later_are_written(tmp_path, monkeypatch):
