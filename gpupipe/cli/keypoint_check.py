@@ -34,16 +34,16 @@ def _run(arguments: argparse.Namespace) -> int:
     from gpupipe.landmarks.describe import check_lines
 
     output: Path = arguments.output
-    folder = folder_of(output)
+    folder, found = folder_of(output), None
     if (folder / BOOKKEEPING).is_dir():
         found = _watched(folder) if sys.stdout.isatty() else status(folder)
         say(status_text(found))
         if found["state"] != "complete":
             return 0
-    else:
-        say(f"{output}:")
     try:
         with open_landmarks(output) as landmarks:
+            if found is None:
+                say(f"{output}:")
             for line in check_lines(landmarks):
                 say(line)
     except InputError as error:

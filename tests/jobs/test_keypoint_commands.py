@@ -158,6 +158,13 @@ def test_in_the_background_it_writes_a_plain_log(corpus, tmp_path):
     assert (tmp_path / "full.pkl").is_file()
 
 
+@pytest.mark.parametrize("companion", ["check", "view"])
+def test_what_is_not_there_is_the_one_thing_said(tmp_path, capsys, companion):
+    assert main(["keypoints", companion, str(tmp_path / "none.pkl")]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and "none.pkl: no such file or folder of keypoints" in said.err
+
+
 # ---- again, from elsewhere, with other words
 
 
