@@ -17,6 +17,7 @@ from gpupipe.jobs.keypoints import KeypointsJob
 from gpupipe.landmarks.pickle_file import RESERVED
 from gpupipe.ops.keypoints import executors
 from gpupipe.plan import BOOKKEEPING, Plan
+from gpupipe.planning import check_place
 
 PICKLES = (".pkl", ".pickle")
 _DEVICES = ("cpu", "cuda")
@@ -50,10 +51,13 @@ def planned(job: KeypointsJob, output: Path, backend: str) -> KeypointsJob:
     Raises
     ------
     UsageError
-        What is asked for is not installed, the source is none, or a folder has the pickle's name.
+        What is asked for is not installed, the source is none, a folder has the pickle's name, or the ``.pose`` files'
+        folder cannot be made.
     """
     if job.pickle and (beside := output.with_name(job.pickle)).is_dir():
         raise UsageError(f"{beside}: is a folder; expected the name of a file. Choose another output")
+    if job.pose_dir:
+        check_place(Path(job.pose_dir))
     executor, device = _executor(job.executor, output, backend)
     source = Path(job.dataset_path)
     found = clips(source, job.splits or None, job.max_samples_per_split)

@@ -261,6 +261,14 @@ def test_a_folder_of_the_pickles_name_is_no_output(corpus, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["k.pkl"]
 
 
+def test_pose_files_go_into_a_folder(corpus, tmp_path, capsys):
+    (tmp_path / "poses").write_bytes(b"a file")
+    words = ["--dataset-path", str(corpus), "--output-path", str(tmp_path / "k.pkl")]
+    assert main(["keypoints", *words, "--pose-dir", str(tmp_path / "poses" / "new")]) == 2
+    assert f"{tmp_path / 'poses'} is no folder" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["poses"]
+
+
 # ---- a run that is ended, and what is damaged
 
 
