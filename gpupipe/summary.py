@@ -14,6 +14,8 @@ if TYPE_CHECKING:  # what is only told of a run loads without NumPy
     from gpupipe.progress import Snapshot
 
 INTERRUPTED = "interrupted"
+FAILURE_RATE = "--max-failure-rate"
+"""How the reason of a run begins that was stopped because too many items fail."""
 """The reason to stop of a run that a person ended."""
 
 EXIT_DONE, EXIT_DIFFERENT, EXIT_USAGE, EXIT_FAILED_ITEMS, EXIT_STOPPED, EXIT_INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -129,6 +131,8 @@ def summarize(
         code = EXIT_INTERRUPTED
     elif shown.differences:
         code = EXIT_DIFFERENT
+    elif stop_reason.startswith(FAILURE_RATE):
+        code = EXIT_STOPPED
     elif shown.failed and (shown.left or not continue_on_error):
         code = EXIT_FAILED_ITEMS
     else:

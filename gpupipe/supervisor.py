@@ -29,6 +29,7 @@ from gpupipe.progress import Reporter, Snapshot
 from gpupipe.pulse import Beat
 from gpupipe.sinks.base import Place, Sink
 from gpupipe.sinks.files import BatchSync
+from gpupipe.summary import FAILURE_RATE
 from gpupipe.watchdog import Watchdog
 
 COMMIT_SECONDS = 1.0
@@ -310,7 +311,7 @@ class Supervisor:
         if bound is not None and worked >= JUDGED_ITEMS and self._failures > bound * worked:
             (reason, count), *_ = shown.reasons.most_common(1)
             self.stop(
-                f"--max-failure-rate {bound:g}: {self._failures} of {worked} items failed, {count} of them with "
+                f"{FAILURE_RATE} {bound:g}: {self._failures} of {worked} items failed, {count} of them with "
                 f"{reason}. If that is as it should be, raise it or use --continue-on-error"
             )
 

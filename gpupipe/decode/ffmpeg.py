@@ -128,8 +128,8 @@ class FFmpegDecoder(Decoder):
         if index.fault and not partial:
             count = len(self.readable())
             raise TruncatedError(
-                f"{self._name}: the file ends early: {index.fault}. {count} frames before that are readable; get the "
-                "whole file, or take them with --allow-partial",
+                f"{self._name}: the file ends early: {index.fault}. {count} frames before that are readable. Get the "
+                "whole file",
                 count,
             )
         wanted = checked(indices, len(index), self._name)
@@ -455,8 +455,8 @@ class FFmpegDecoder(Decoder):
         count, total = len(self.readable()), len(self.index)
         place = f" frame {count} ({self.index.times[count]:.2f} s)" if count < total else ""
         raise CorruptError(
-            f"{self._name}{place}: packet {packet} cannot be decoded: {fault}. {count} of {total} frames are readable; "
-            "--allow-partial takes them",
+            f"{self._name}{place}: packet {packet} cannot be decoded: {fault}. {count} of {total} frames are readable "
+            "before that. Get it again",
             count,
         )
 

@@ -46,7 +46,10 @@ def final_text(summary: Summary, unit: str) -> str:
     if summary.stop_reason:
         again = "run the same command again to continue"
         lines.append(f"stopped: {summary.stop_reason}; {again}")
-    lines.append(f"{'output' if summary.exit_code != EXIT_INTERRUPTED else 'so far'}: {summary.output}")
+    out = Path(summary.output)
+    file = out.with_name(out.name.removesuffix(BOOKKEEPING))  # that the output was named for, where it is a file
+    whole = file if summary.complete and file.is_file() else out
+    lines.append(f"{'output' if summary.exit_code != EXIT_INTERRUPTED else 'so far'}: {whole}")
     return "\n".join(lines)
 
 

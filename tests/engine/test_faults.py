@@ -512,7 +512,7 @@ def test_the_failure_rate_stops_a_run_after_a_hundred_items(toys, tmp_path):
     summary = go(job, tmp_path / "out", workers=1, max_failure_rate=0.5)
     assert 100 <= summary.done + summary.failed < 1000
     assert summary.pending > 0
-    assert summary.exit_code == 3
+    assert summary.exit_code == 4
     assert "--max-failure-rate 0.5" in summary.stop_reason
     assert go(job, tmp_path / "out", workers=2, max_failure_rate=None).pending == 0
 

@@ -26,6 +26,7 @@ from gpupipe.jobs.keypoint_plan import dataset_folder
 from gpupipe.launch import Run, run
 from gpupipe.plan import folder_of
 from gpupipe.remains import Remains
+from gpupipe.reports.final import final_text
 from gpupipe.reports.live import Quiet
 
 HERE = Path(__file__).parent
@@ -189,7 +190,9 @@ def test_clips_of_frames_are_composed_in_order(tree, tmp_path):
 def test_the_pickle_beside_its_folder(tree, tmp_path):
     out, name = dataset_folder(tmp_path / "all.pkl")
     assert (out, name) == (tmp_path / "all.pkl.gpupipe", "all.pkl")
-    go(job_of(tree, pickle=name), out)
+    summary = go(job_of(tree, pickle=name), out)
+    assert final_text(summary, "pictures").splitlines()[-1] == f"output: {tmp_path / 'all.pkl'}"
+    assert final_text(replace(summary, complete=False), "pictures").splitlines()[-1] == f"output: {out}"
     assert folder_of(tmp_path / "all.pkl") == out == folder_of(out)
     data = pickle.loads((tmp_path / "all.pkl").read_bytes())
     assert list(data) == ["train", "dev", "stats", "keypoint_info", "dataset_info"]

@@ -21,12 +21,12 @@ _FIXED = {
     "MissingInputError": Advice(f"Put the file where the message says it is looked for. {_AGAIN}"),
     "NoVideoError": Advice(f"See what is in the file, and replace it. {_AGAIN}", _PROBE),
     "TruncatedError": Advice(
-        f"Get the file again. {_AGAIN} Or make another output with --allow-partial, which takes the frames before "
-        "the fault."
+        f"Get the file again. {_AGAIN} Or, for clips, make another output with --allow-partial, which takes the frames "
+        "before the fault."
     ),
     "CorruptError": Advice(
-        f"Get the file again. {_AGAIN} Or make another output with --allow-partial, which takes the frames before "
-        "the fault.",
+        f"Get the file again. {_AGAIN} Or, for clips, make another output with --allow-partial, which takes the frames "
+        "before the fault.",
         _PROBE,
     ),
     "UnsupportedError": Advice(f"Convert the file to something that is read. {_AGAIN}", "ffmpeg -i FILE NEW.mp4"),
