@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -109,14 +110,34 @@ def frames_of(count, seed, bad_at=None):
 CLIPS = {f"clip{n}": frames_of(count, 100 * n) for n, count in enumerate([5, 1, 9, 0, 3, 7, 2])}
 
 
+def in_company(clips):
+    """The same clips; the first has its first frame once two others are open, so that one of them is ready by then."""
+    opened = threading.Semaphore(0)
+
+    def frames(number, make):
+        def first():
+            for _ in range(3):
+                assert opened.acquire(timeout=60), "no other clip was opened"
+            opened.release(3)
+            yield from make()
+
+        def opening():
+            opened.release()
+            return first() if number == 0 else make()
+
+        return opening
+
+    return {name: frames(number, make) for number, (name, make) in enumerate(clips.items())}
+
+
 @pytest.mark.parametrize("batch", [2, 3, 8])
 @pytest.mark.parametrize("mode", ["video", "stateless"])
 def test_clips_are_the_same_in_any_company(tmp_path, batch, mode):
     alone, failed, _ = worked_clips(CLIPS, 1, tmp_path, mode)
-    together, failed_too, sizes = worked_clips(CLIPS, batch, tmp_path, mode)
+    together, failed_too, sizes = worked_clips(in_company(CLIPS), batch, tmp_path, mode)
     assert together == alone and failed == failed_too == {}
     assert max(sizes) > 1 and sum(sizes) == 27
-    turned, _, _ = worked_clips(dict(reversed(CLIPS.items())), batch, tmp_path, mode)
+    turned, _, _ = worked_clips(in_company(dict(reversed(CLIPS.items()))), batch, tmp_path, mode)
     assert turned == alone
 
 
@@ -133,11 +154,11 @@ def test_what_a_clip_gives(tmp_path):
 
 
 def test_a_bad_clip_costs_no_other(tmp_path):
-    clips = {**CLIPS, "bad": frames_of(6, 900, bad_at=4), "last": frames_of(3, 950)}
+    clips = {"bad": frames_of(6, 900, bad_at=4), "long": frames_of(9, 950), **CLIPS}
     alone, failed, _ = worked_clips(clips, 1, tmp_path)
     assert failed == {"bad": "a picture that no network takes"}
-    together, failed_too, _ = worked_clips(clips, 4, tmp_path)
-    assert (together, failed_too) == (alone, failed)
+    together, failed_too, sizes = worked_clips(in_company(clips), 4, tmp_path)
+    assert (together, failed_too) == (alone, failed) and max(sizes) > 1
 
 
 def test_a_folder_with_a_bad_picture_fails_and_names_it(tmp_path, folder):
