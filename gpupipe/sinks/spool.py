@@ -28,19 +28,20 @@ class Spool:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        with output_errors(folder):
-            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed with this
+        with output_errors(folder), tempfile.TemporaryFile(dir=folder) as file:
+            # Of its own: where an error's traceback holds this, a file object might be found unclosed before it.
+            self._fd = os.dup(file.fileno())
 
     def write(self, data: Buffer, offset: int) -> int:
         """Put bytes from `offset` on; returns how many."""
         with output_errors(self._folder):
-            return write_at(self._file.fileno(), [data], offset)
+            return write_at(self._fd, [data], offset)
 
     def pieces(self, nbytes: int) -> Iterator[Buffer]:
         """The first so many bytes, a few megabytes at a time."""
         for offset in range(0, nbytes, _CHUNK):
-            yield os.pread(self._file.fileno(), min(_CHUNK, nbytes - offset), offset)
+            yield os.pread(self._fd, min(_CHUNK, nbytes - offset), offset)
 
     def __del__(self) -> None:
-        if hasattr(self, "_file"):
-            self._file.close()
+        if hasattr(self, "_fd"):
+            os.close(self._fd)
