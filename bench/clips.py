@@ -11,11 +11,11 @@ a DataLoader over torchcodec (scripts/torchcodec_loader.py), 1 and 2 workers. Bo
 
 The engine's part is best run in memory (--scratch /dev/shm): else the kernel's writing back is most of the difference.
 
-Last answer (epyc-2core, quiet, load 1 to 1.5): 36 clips take 0.12 of the seeking script's CPU and 0.51 of the
-loader's; two workers do 36 clips 1.66 times as fast as one, start-up of 0.9 s included; 2,000 short clips take 17.3 s
-with one worker and 11.8 s with two, 22.5 s in a bare loop and 12.3 s in two at once (one worker writes beside its
-decoding, so that two fill two cores); the engine takes no more CPU than the bare loop (-5%); 300,000 items are planned
-in 2.2 s and resumed in 0.5 s, in 129 MiB; status 0.5 s.
+Last answer (epyc-2core, load 1.2 to 2.3): 36 clips take 0.12 of the seeking script's CPU and 0.50 of the loader's;
+two workers do 36 clips 1.58 times as fast as one, start-up of 0.9 s included; 2,000 short clips take 22.3 s with one
+worker and 15.3 s with two, 26.8 s in a bare loop and 14.8 s in two at once (one worker writes beside its decoding, so
+that two fill two cores); the engine takes no more CPU than the bare loop (-5%, without its start); 300,000 items are
+planned in 2.1 s and resumed in 3.2 s, in 131 MiB; status 0.5 s.
 """
 
 from __future__ import annotations
