@@ -8,7 +8,9 @@ to read and decode them, apart. `run`: the command with one worker and with two 
 and the networks alone on the same pictures in memory. `plan`: 950,000 pictures planned, resumed with one left, and
 their index and pickle written.
 
-Last answer (epyc-2core): not measured.
+Last answer (epyc-2core): 0.9 ms to read a picture, 35 ms for its points; 1,500 pictures in 55 s with one worker, in 30 s
+with two (1.83 times), of which start and end take 2 s; 9% more CPU than the networks alone. 950,000 pictures are planned
+in 6 s and resumed in 16 s, in 195 MiB; index and pickle of them take 50 s more.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.set_defaults(rounds=3)
     parser.add_argument("--images", type=Path, nargs="+", metavar="PATH", help="stills and videos")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--pictures", type=int, default=600, metavar="N", help="of `reading` and `run`")
+    parser.add_argument("--pictures", type=int, default=1500, metavar="N", help="of `reading` and `run`")
     parser.add_argument("--items", type=int, default=950_000, metavar="N", help="pictures of `plan`")
     arguments = parser.parse_args(argv)
     paths = arguments.images or sorted(path for pattern in PEOPLE for path in SHARED.glob(pattern))

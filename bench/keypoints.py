@@ -14,9 +14,9 @@ far the points are from those of one image at a time, in pixels, beside parts fo
 Pictures: the stills given and three frames of each video given, and its first frames as a clip; by default those with
 people in ../shared.
 
-Last answer (epyc-2core, AVX-512; 18 pictures, a hand in 2 of 3): 42 ms, and 28 ms in video. MediaPipe takes 1.36 times
-that in static mode, 1.66 with blank pictures between, 3.5 with new graphs, 1.47 in video. 166 MB a process. On a GPU:
-not yet measured on hardware.
+Last answer (epyc-2core, AVX-512; 18 pictures, a hand in 2 of 3; 9 rounds): 47 ms, and 29 ms in video. MediaPipe takes
+1.47 times that in static mode, 1.67 with blank pictures between, 3.8 with new graphs, 1.57 in video; earlier runs of 3
+and 5 rounds gave 1.29 to 1.36, 1.59 to 1.68, 3.4 to 4.0 and 1.44 to 1.47. 166 MB a process. On a GPU: not measured.
 """
 
 from __future__ import annotations

@@ -44,7 +44,10 @@ def main() -> int:
 def page(folders: Sequence[Path]) -> str:
     """The whole document."""
     parts = [_HEAD]
-    writers = {"decode": _decode, "transform": _transform, "clips": _clips, "gpu": _gpu}
+    writers = {
+        "decode": _decode, "transform": _transform, "clips": _clips, "keypoints": _keypoints,
+        "keypoint-job": _keypoint_job, "gpu": _gpu,
+    }  # fmt: skip
     found = [json.loads(path.read_text()) for folder in folders for path in sorted(folder.glob("*.json"))]
     for name, write in writers.items():
         parts += [write(result) for result in found if result["benchmark"] == name]
@@ -181,6 +184,48 @@ def _job_cells(tool: dict[str, Any]) -> list[str]:
     share, wall = (f" ({_number(tool[key])})" if key in tool else "" for key in ("ratio", "wall_ratio"))
     remarks = ", ".join(f"{tool[key]} {key}" for key in ("missing", "unlike") if tool.get(key))
     return [_number(tool["cpu"]) + share, _number(tool["wall"]) + wall, remarks]
+
+
+def _keypoints(result: dict[str, Any]) -> str:
+    text = [f"## Keypoints: `bench/keypoints.py`, {result['machine']}\n", _place(result)]
+    found = ", ".join(f"{count} {part.replace('_', ' ')}" for part, count in result["parts_found"].items())
+    text.append(f"{result['stills']} pictures and {result['clips']} clips in memory; in the pictures {found}.\n")
+    rows = [[name, f"{tool['cpu_ms']:.1f}", _number(tool["times_ours"])] for name, tool in result["tools"].items()]
+    text.append(_table(["way", "CPU ms a picture", "times ours"], rows))
+    text.append(
+        f"`stateless` and `video` are ours, the others MediaPipe's. {result['resident_mb']:.0f} MB a process.\n"
+    )
+    for precision, card in result["gpu"].items():
+        words = (
+            f"not measured ({card['unavailable'].partition(': ')[2].partition('. ')[0]})"
+            if "unavailable" in card
+            else card
+        )
+        text.append(f"On a GPU, {precision}: {words}.\n")
+    return "\n".join(text)
+
+
+def _keypoint_job(result: dict[str, Any]) -> str:
+    text = [f"## The whole keypoints job: `bench/keypoint_job.py`, {result['machine']}\n", _place(result)]
+    if reading := result.get("reading"):
+        text.append(f"Reading a PNG of 210x260: {_number(reading['cpu_ms'])} CPU ms.\n")
+    if run := result.get("run"):
+        rows = [
+            [f"{name} workers" if name.isdigit() else name, _number(tool["cpu"]), _number(tool["wall"])]
+            for name, tool in run["tools"].items()
+        ]
+        text.append(_table([f"{run['pictures']} pictures", "CPU s", "wall s"], rows))
+        text.append(
+            f"Wall of one worker / two: {_number(run['scaling_2_workers'])}, start and end included; CPU of the whole "
+            f"command with one worker over the networks alone: {_number(run['cpu_over_networks'])}.\n"
+        )
+    if plan := result.get("plan"):
+        text.append(
+            f"{plan['items']} pictures: planned in {_number(plan['plan_seconds'])} s, resumed in "
+            f"{_number(plan['resume_seconds'])} s, to the end with index and pickle of all in "
+            f"{_number(plan['resume_to_end_seconds'])} s; the supervisor's peak is {plan['peak_mib']:.0f} MiB.\n"
+        )
+    return "\n".join(text)
 
 
 def _gpu(result: dict[str, Any]) -> str:
