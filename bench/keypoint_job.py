@@ -8,9 +8,9 @@ to read and decode them, apart. `run`: the command with one worker and with two 
 and the networks alone on the same pictures in memory. `plan`: 950,000 pictures planned, resumed with one left, and
 their index and pickle written.
 
-Last answer (epyc-2core): 0.9 ms to read a picture, 35 ms for its points; 1,500 pictures in 55 s with one worker, in 30 s
-with two (1.83 times), of which start and end take 2 s; 9% more CPU than the networks alone. 950,000 pictures are planned
-in 6 s and resumed in 16 s, in 195 MiB; index and pickle of them take 50 s more.
+Last answer (epyc-2core): 0.9 ms to read a picture, 35 ms for its points; 1,500 pictures in 55 s with one worker, 30 s
+with two (1.83 times), start and end included; 9% more CPU than the networks alone. 950,000 pictures are planned in 6 s
+and resumed in 16 s, in 195 MiB; the index and the pickle of them take 50 s more.
 """
 
 from __future__ import annotations
