@@ -50,7 +50,7 @@ class Runtime:
             raise UsageError(f"precision {precision!r}; expected one of {', '.join(PRECISIONS)}")
         if precision == "hybrid" and not self.on_card:
             raise UsageError(
-                "precision 'hybrid' on the CPU, which computes float16 no faster; use fp32, or a machine with a GPU"
+                "precision 'hybrid' on the CPU, which computes float16 no faster; use fp32, or a GPU"
             )
         if batch < 1:
             raise UsageError(f"batches of {batch} images; expected at least 1")
