@@ -49,9 +49,7 @@ class Runtime:
         if precision not in PRECISIONS:
             raise UsageError(f"precision {precision!r}; expected one of {', '.join(PRECISIONS)}")
         if precision == "hybrid" and not self.on_card:
-            raise UsageError(
-                "precision 'hybrid' on the CPU, which computes float16 no faster; use fp32, or a GPU"
-            )
+            raise UsageError("precision 'hybrid' on the CPU, which computes float16 no faster; use fp32, or a GPU")
         if batch < 1:
             raise UsageError(f"batches of {batch} images; expected at least 1")
         self._precision = precision
