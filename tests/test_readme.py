@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 import synth
+from model_files import require_networks
 from PIL import Image
 
 from gpupipe.cli.main import main
-from gpupipe.errors import MissingInputError, UsageError
-from gpupipe.ops.keypoints.models import fetch, read_models
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -56,14 +55,7 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def networks():
     """What the keypoints need beside the package."""
-    pytest.importorskip("ai_edge_litert", reason="pip install gpupipe[keypoints]")
-    try:
-        read_models()
-    except MissingInputError:
-        try:
-            fetch()
-        except UsageError as error:
-            pytest.skip(f"the networks cannot be had: {error}")
+    require_networks()
 
 
 def blocks(text: str) -> list[tuple[str, str]]:

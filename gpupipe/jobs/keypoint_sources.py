@@ -226,11 +226,6 @@ def clips(dataset: Path, splits: Sequence[str] | None, max_videos: int | None) -
     return Clips(dataset, splits, max_videos)
 
 
-def is_pictures(dataset: Path, splits: Sequence[str] | None) -> bool:
-    """Whether the clips of a dataset are folders of pictures; else they are videos. Raises as :func:`clips` does."""
-    return clips(dataset, splits, None).pictures
-
-
 # ---- folders
 
 

@@ -17,10 +17,9 @@ from gpupipe.landmarks.parts import Counts, parts
 from gpupipe.landmarks.pickle_file import LISTS, RESERVED
 from gpupipe.landmarks.pickle_frame import FRAME, frame_arrays
 from gpupipe.landmarks.records import unlisted_counts
-from gpupipe.sinks.pickles import body, loads
+from gpupipe.sinks.pickles import BATCH, body, loads
 
 _WINDOW = 1 << 22
-_BATCH = 1000  # elements of a list between two marks, see gpupipe.sinks.pickles
 _MAX_TEXT = 1 << 16  # bytes of a path or a name
 _MAX_WORDS = 1 << 24  # bytes of what stands behind the splits
 _TEXT = re.compile(rb"\x8c(?P<short>.)|X(?P<long>.{4})", re.DOTALL)
@@ -141,7 +140,7 @@ class _Scanner:
             if name in lists:
                 raise _ForeignError
             lists[name] = self._split()
-            if len(lists) % _BATCH == 0:
+            if len(lists) % BATCH == 0:
                 self._take(b"u(")
         return lists, self._words()
 
@@ -166,14 +165,14 @@ class _Scanner:
     def _list(self, element: Callable[[], object]) -> _List:
         where = _List(0, array("q"), array("q"))
         count = 0
-        while count % _BATCH == 0 and self._sees(b"("):
+        while count % BATCH == 0 and self._sees(b"("):
             self._take(b"(")
             where.starts.append(self._at + self._place)
             begun = count
             while not self._sees(b"e"):
                 element()
                 count += 1
-            if not 0 < count - begun <= _BATCH:
+            if not 0 < count - begun <= BATCH:
                 raise _ForeignError
             where.ends.append(self._at + self._place)
             self._take(b"e")

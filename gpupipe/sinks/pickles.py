@@ -30,7 +30,8 @@ from gpupipe.sinks.unpickling import SCALARS, load, loads
 
 __all__ = ["Growing", "array_pieces", "body", "dumps", "load", "loads", "pieces"]
 
-_BATCH = 1000  # elements between two marks, as the standard pickler does: bounds the reader's stack
+BATCH = 1000
+"""Elements between two marks, as the standard pickler does: bounds the reader's stack."""
 _DEPTH = 200  # containers within containers; a reader of any Python follows
 _KINDS = "biufcSUmM"
 
@@ -125,7 +126,7 @@ class Growing:
 
     def element(self) -> None:
         """Another element begins."""
-        if self.count % _BATCH == 0:
+        if self.count % BATCH == 0:
             self._write(b"(" if self.count == 0 else self._end + b"(")
         self.count += 1
 
@@ -164,9 +165,9 @@ def _write(obj: Any, depth: int) -> Iterator[bytes | memoryview]:
 def _write_dict(obj: dict[Any, Any], depth: int) -> Iterator[bytes | memoryview]:
     yield b"}"
     entries = iter(obj.items())
-    for _ in range(0, len(obj), _BATCH):
+    for _ in range(0, len(obj), BATCH):
         yield b"("
-        for key, value in islice(entries, _BATCH):
+        for key, value in islice(entries, BATCH):
             yield from _write(key, depth)
             yield from _write(value, depth)
         yield b"u"
@@ -175,9 +176,9 @@ def _write_dict(obj: dict[Any, Any], depth: int) -> Iterator[bytes | memoryview]
 def _write_list(obj: list[Any], depth: int) -> Iterator[bytes | memoryview]:
     yield b"]"
     values = iter(obj)
-    for _ in range(0, len(obj), _BATCH):
+    for _ in range(0, len(obj), BATCH):
         yield b"("
-        for value in islice(values, _BATCH):
+        for value in islice(values, BATCH):
             yield from _write(value, depth)
         yield b"e"
 

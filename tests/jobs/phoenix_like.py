@@ -13,8 +13,7 @@ sys.path[:0] = [str(Path(__file__).parents[1] / "keypoints")]
 
 from people import sample_people, shared_clips, shared_people  # noqa: E402
 
-from gpupipe.errors import MissingInputError, UsageError  # noqa: E402
-from gpupipe.ops.keypoints.models import fetch, read_models  # noqa: E402
+from gpupipe.errors import MissingInputError  # noqa: E402
 from gpupipe.ops.keypoints.original import environment_folder, original_python  # noqa: E402
 
 FEATURES = "features/fullFrame-210x260px"
@@ -22,18 +21,6 @@ FRAMES = {("train", "01April-1"): 3, ("train", "02May-2"): 2, ("dev", "03June-3"
 """Frames of each video; the last frame of the last one shows nobody."""
 
 _SIZE = (210, 260)
-
-
-def require_networks():
-    """Skip, saying why, where the keypoints of real pictures cannot be found."""
-    pytest.importorskip("ai_edge_litert", reason="pip install gpupipe[keypoints]")
-    try:
-        read_models()
-    except MissingInputError:
-        try:
-            fetch()
-        except UsageError as error:
-            pytest.skip(f"the networks cannot be had: {error}")
 
 
 def people():

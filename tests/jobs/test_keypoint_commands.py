@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_keypoints import FakeKeypointsJob
-from phoenix_like import FEATURES, FRAMES, require_networks, write_tree
+from model_files import require_networks
+from phoenix_like import FEATURES, FRAMES, write_tree
 from PIL import Image
 from pyarrow import parquet
 

@@ -14,7 +14,8 @@ import av
 import numpy as np
 import pytest
 from fake_keypoints import FakeKeypointsJob
-from phoenix_like import people, portrait, require_networks
+from model_files import require_networks
+from phoenix_like import people, portrait
 from PIL import Image
 from pyarrow import parquet
 from synth import Clip, encode, sound_only, truncate

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gpupipe.errors import UsageError
-from gpupipe.jobs.keypoint_sources import SourceClip, clips, is_pictures
+from gpupipe.jobs.keypoint_sources import SourceClip, clips
 
 PHOENIX = "features/fullFrame-210x260px"
 
@@ -66,7 +66,7 @@ def test_splits_of_folders(make, base):
         SourceClip("train", "b", f"{prefix}train/b", ("10.png", "2.png")),
         SourceClip("dev", "a", f"{prefix}dev/a", ("1.png",)),
     ]
-    assert is_pictures(dataset, None)
+    assert clips(dataset, None, None).pictures
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_folder_of_videos(make):
     data = make("b.mp4", "a.MKV", "c-1.webm", "c.mov", ".hidden.mp4", "list.txt", "manifest.csv", "notes/read.me")
     source = clips(data, None, None)
     assert not source.pictures
-    assert not is_pictures(data, None)
+    assert not clips(data, None, None).pictures
     assert list(source) == [
         SourceClip("all", "a", "a.MKV", None),
         SourceClip("all", "b", "b.mp4", None),
@@ -417,8 +417,8 @@ def test_pictures_and_videos_in_one_source(make, names, where, words):
 
 def test_the_other_kind_in_another_split_is_not_looked_at(make):
     data = make("train/a/1.png", "dev/b.mp4")
-    assert is_pictures(data, ["train"])
-    assert not is_pictures(data, ["dev"])
+    assert clips(data, ["train"], None).pictures
+    assert not clips(data, ["dev"], None).pictures
     assert [clip.path for clip in found(data, ["dev"])] == ["dev/b.mp4"]
 
 

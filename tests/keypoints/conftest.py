@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-sys.path[:0] = [str(Path(__file__).parent)]
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
+from model_files import require_models  # noqa: E402
 from people import sample_clips, sample_people, shared_clips, shared_people  # noqa: E402
 
-from gpupipe.errors import MissingInputError, UsageError  # noqa: E402
+from gpupipe.errors import MissingInputError  # noqa: E402
 from gpupipe.ops.keypoints.geometry import F, Roi  # noqa: E402
 from gpupipe.ops.keypoints.graph import NETWORKS  # noqa: E402
-from gpupipe.ops.keypoints.models import fetch, read_models  # noqa: E402
 from gpupipe.ops.keypoints.networks import Networks  # noqa: E402
 from gpupipe.ops.keypoints.original import environment_folder, original_python  # noqa: E402
 from gpupipe.ops.keypoints.stages import Stages  # noqa: E402
@@ -30,14 +30,7 @@ CROPS = 24
 @pytest.fixture(scope="session")
 def models():
     """The network files, fetched if they never were."""
-    try:
-        return read_models()
-    except MissingInputError:
-        try:
-            fetch()
-        except UsageError as error:
-            pytest.skip(f"the networks cannot be had: {error}")
-    return read_models()
+    return require_models()
 
 
 @pytest.fixture(scope="session")
