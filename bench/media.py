@@ -89,6 +89,17 @@ def synthetic(folder: Path, count: int = 60, size: tuple[int, int] = (180, 320))
     return folder
 
 
+def keyframes_every(folder: Path, seconds: float, length: float) -> Path:
+    """Make a clip of ``length`` seconds at 25 frames/s with B-frames, and a keyframe every so many seconds."""
+    synth = _synth()
+    path = folder / f"keyframes_every_{seconds:g}s.mp4"
+    # Without scene cuts the encoder puts keyframes where it is told to and nowhere else.
+    options = {"sc_threshold": "0"}
+    gap = max(1, round(25 * seconds))
+    synth.encode(path, synth.Clip(count=round(25 * length), size=(360, 640), gop=gap, b_frames=3, options=options))
+    return path
+
+
 def _synth() -> ModuleType:
     """The tests' clip maker."""
     if "synth" not in sys.modules:

@@ -45,7 +45,7 @@ def page(folders: Sequence[Path]) -> str:
     """The whole document."""
     parts = [_HEAD]
     writers = {
-        "decode": _decode, "transform": _transform, "clips": _clips, "keypoints": _keypoints,
+        "decode": _decode, "tolerance": _tolerance, "transform": _transform, "clips": _clips, "keypoints": _keypoints,
         "keypoint-job": _keypoint_job, "gpu": _gpu,
     }  # fmt: skip
     found = [json.loads(path.read_text()) for folder in folders for path in sorted(folder.glob("*.json"))]
@@ -121,6 +121,30 @@ def _files(files: list[dict[str, Any]], mode: str) -> str:
     ]  # fmt: skip
     table = _table(heads, rows)
     return "\n".join([table, "Peers left out:\n", *unlike, ""]) if unlike else table
+
+
+def _tolerance(result: dict[str, Any]) -> str:
+    text = [f"## `--tolerance {result['seconds']:g}`: `bench/tolerance.py`, {result['machine']}\n", _place(result)]
+    text.append(
+        "Pictures decoded for 16 frames from first to last, and CPU exact / with tolerance. No choice within reach "
+        "decodes fewer than *at least*.\n"
+    )
+    heads = ["clip", "frames", "a keyframe every", "exact", "with tolerance", "at least", "times less CPU"]
+    rows = [
+        [
+            each["file"], each["frames"], f"{each['keyframe_seconds']:.1f} s", each["decoded"]["exact"],
+            each["decoded"]["near"], each["bound"], _number(each["gain"]),
+        ]
+        for each in (*result["made"], *result["files"]) if "gain" in each
+    ]  # fmt: skip
+    text.append(_table(heads, rows))
+    heads = ["group", "files", "times less CPU", "times fewer pictures", "at most"]
+    groups = result["summary"].items()
+    cells = [
+        [name, each["files"], *(_number(each[key]) for key in ("gain", "pictures", "at_most"))] for name, each in groups
+    ]
+    text.append(_table(heads, cells))
+    return "\n".join(text)
 
 
 def _transform(result: dict[str, Any]) -> str:

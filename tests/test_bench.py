@@ -144,3 +144,16 @@ def test_ratios_are_paired_by_round():
     assert harness.ratio([1, 2, 3], [4]) == 0.5
     assert harness.geometric_mean([0.5, 2]) == pytest.approx(1)
     assert harness.geometric_mean([]) is None
+
+
+def test_tolerance_runs_and_nothing_undercuts_the_bound(media, tmp_path):
+    result = run("tolerance", tmp_path, "--media", str(media), "--length", "6")
+    assert [each["gap"] for each in result["made"]] == [0.5, 1, 2, 4, 10]
+    bframes = next(each for each in result["files"] if each["file"] == "bframes.mp4")
+    for each in (*result["made"], bframes):
+        assert each["bound"] <= each["decoded"]["near"] <= each["decoded"]["exact"]
+        assert each["gain"] > 0
+    assert result["made"][1]["decoded"]["near"] < result["made"][1]["decoded"]["exact"]
+    assert result["made"][4]["bound"] > 0
+    short = next(each for each in result["files"] if each["file"] == "turned.mp4")
+    assert "gain" not in short
