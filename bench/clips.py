@@ -6,7 +6,7 @@
 processes and wall: `gpupipe clips` against a multiprocessing script that seeks with OpenCV (scripts/seed_style.py) and
 a DataLoader over torchcodec (scripts/torchcodec_loader.py), 1 and 2 workers. Both tokenize with our tokenizer.
 `engine`: 1,000 short clips, one worker, against the same operator and sink in a bare loop (bench/scripts/bare_loop.py).
-`scaling`: twice as many, one worker and two, against what two bare loops at once give on this machine.
+`scaling`: twice as many, one worker on one core, one that has two, and two, against what two bare loops at once give.
 `plan`: 300,000 items planned, and resumed with one left. `status`: `gpupipe status` on a ledger of 1,000,000 rows.
 
 The engine's part is best run in memory (--scratch /dev/shm): else the kernel's writing back is most of the difference.
@@ -31,6 +31,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -159,11 +160,12 @@ def _refused(command: list[str], out: Path) -> str | None:
     return " ".join(last)[:160] or f"exit code {ended.returncode}"
 
 
-def _timed(command: list[str], out: Path, walls: list[float]) -> float:
+def _timed(command: list[str], out: Path, walls: list[float], cores: set[int] | None = None) -> float:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     cpu, wall = cpu_of_children(), time.perf_counter()
-    subprocess.run(command, env=_ENVIRONMENT, cwd=ROOT, capture_output=True, check=True)
+    pinned = None if cores is None else partial(os.sched_setaffinity, 0, cores)
+    subprocess.run(command, env=_ENVIRONMENT, cwd=ROOT, capture_output=True, check=True, preexec_fn=pinned)
     walls.append(time.perf_counter() - wall)
     return cpu_of_children() - cpu
 
@@ -223,19 +225,26 @@ def _engine(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _scaling(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Walls, with the start of the processes: nobody gets a result before that."""
+    """Walls, with the start of the processes: nobody gets a result before that.
+
+    A worker writes beside its decoding, so one worker keeps more than one core busy: `scaling` is therefore two workers
+    to one that has a single core, and `at_most` what two full cores would do over one worker that has both.
+    """
     clips = folder / "clips"
     names = _short(clips, 2 * arguments.short_clips)
     half = len(names) // 2
     whole = _write_pairs(folder / "whole.json", names)
     halves = [_write_pairs(folder / f"half-{n}.json", part) for n, part in enumerate((names[:half], names[half:]))]
 
-    def ours(workers: int) -> Callable[[], float]:
+    cpus: dict[str, list[float]] = {}
+
+    def ours(name: str, workers: int, cores: set[int] | None = None) -> Callable[[], float]:
         walls: list[float] = []
-        out = folder / f"gpupipe-{workers}"
+        out = folder / name
+        cpus[name] = []
 
         def run() -> float:
-            _timed(_command("gpupipe", whole, clips, out, workers), out, walls)
+            cpus[name].append(_timed(_command("gpupipe", whole, clips, out, workers), out, walls, cores))
             return walls[-1]
 
         return run
@@ -260,12 +269,23 @@ def _scaling(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 
         return run
 
-    runs = {"gpupipe-1": ours(1), "gpupipe-2": ours(2), "bare-1": bare([whole]), "bare-2": bare(halves)}
+    core = {min(os.sched_getaffinity(0))}
+    runs = {
+        "gpupipe-1-on-1-core": ours("gpupipe-1-on-1-core", 1, core),
+        "gpupipe-1": ours("gpupipe-1", 1),
+        "gpupipe-2": ours("gpupipe-2", 2),
+        "bare-1": bare([whole]),
+        "bare-2": bare(halves),
+    }
     times = interleave(runs, arguments.rounds)
+    busy = statistics.median(cpu / wall for cpu, wall in zip(cpus["gpupipe-1"], times["gpupipe-1"], strict=True))
     return {
         "clips": len(names),
         "walls": {name: statistics.median(found) for name, found in times.items()},
-        "scaling": ratio(times["gpupipe-1"], times["gpupipe-2"]),
+        "cpus": {name: statistics.median(found) for name, found in cpus.items()},
+        "scaling": ratio(times["gpupipe-1-on-1-core"], times["gpupipe-2"]),
+        "over_one_worker": ratio(times["gpupipe-1"], times["gpupipe-2"]),
+        "at_most": min(2, len(os.sched_getaffinity(0))) / busy,
         "ceiling": ratio(times["bare-1"], times["bare-2"]),
     }
 

@@ -179,8 +179,10 @@ def _clips(result: dict[str, Any]) -> str:
             text.append(f"Wall of one worker / two: {scaling}; the machine's load average was {load} meanwhile.\n")
     if found := result.get("scaling"):
         text.append(
-            f"{found['clips']} short clips with one worker / with two: {_number(found['scaling'])}; two bare loops at "
-            f"once on this machine give {_number(found['ceiling'])}.\n"
+            f"{found['clips']} short clips, wall with one worker on one core / with two on two: "
+            f"{_number(found['scaling'])}; with one worker that has both cores / with two: "
+            f"{_number(found['over_one_worker'])}, of {_number(found['at_most'])} that two full cores would give; two "
+            f"bare loops at once on this machine give {_number(found['ceiling'])}.\n"
         )
     if engine := result.get("engine"):
         load = " to ".join(map(_number, engine["load_average"]))

@@ -117,7 +117,7 @@ def test_clips_runs(media, tmp_path):
     assert result["job"]["clips"] == 1
     assert result["job"]["tools"]["gpupipe-1"]["cpu"] > 0
     assert result["engine"]["gpupipe_cpu"] > 0
-    assert result["scaling"]["scaling"] > 0 and result["scaling"]["ceiling"] > 0
+    assert all(result["scaling"][name] > 0 for name in ("scaling", "over_one_worker", "at_most", "ceiling"))
     assert result["plan"]["done"] == result["plan"]["items"] == 50
     assert result["status"]["seconds"] > 0
 
