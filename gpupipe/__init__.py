@@ -13,7 +13,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gpupipe.api import clips, load_pickle, report, retry, status, verify
+    from gpupipe.api import load_pickle, report, retry, status, verify
+    from gpupipe.api_clips import clips
     from gpupipe.api_keypoints import keypoints
     from gpupipe.errors import (
         CorruptError,
@@ -69,7 +70,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "api": ("clips", "load_pickle", "report", "retry", "status", "verify"),
+    "api": ("load_pickle", "report", "retry", "status", "verify"),
+    "api_clips": ("clips",),
     "api_keypoints": ("keypoints",),
     "forecast": ("Forecast",),
     "summary": ("Summary",),

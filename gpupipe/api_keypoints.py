@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from operator import index
 from pathlib import Path
-from typing import Literal, overload
+from typing import Literal, Unpack, overload
 
-from gpupipe import launch
-from gpupipe.decode import BACKENDS, MAX_PIXELS
-from gpupipe.errors import UsageError
+from gpupipe.calls import RunParameters, call, check_backend
+from gpupipe.decode import MAX_PIXELS
 from gpupipe.fingerprint import Kind
 from gpupipe.forecast import Forecast
 from gpupipe.jobs import keypoint_poses
 from gpupipe.jobs.keypoint_plan import dataset_folder, planned
 from gpupipe.jobs.keypoints import KeypointsJob
-from gpupipe.launch import Run
 from gpupipe.ops.keypoints.executors import Mode
-from gpupipe.shown import StrPath, absolute, forecast_of, run_shown, unless_interrupted
+from gpupipe.settings import MAX_FAILURE_RATE
+from gpupipe.shown import StrPath, absolute
 from gpupipe.sinks.base import SHARD_SIZE
 from gpupipe.summary import Summary
 
@@ -29,12 +28,8 @@ def keypoints(
     max_samples_per_split: int | None = ..., mode: Mode = ..., min_detection_confidence: float = ...,
     min_tracking_confidence: float = ..., fps: float = ..., stream: int | None = ..., max_pixels: int = ...,
     annotations: StrPath | None = ..., drop_empty: bool = ..., pose_dir: StrPath | None = ..., executor: str = ...,
-    precision: str = ..., shard_size: int = ..., backend: str = ..., num_workers: int | None = ...,
-    gpus: str | int | None = ..., gpu_ids: Sequence[str | int] = ..., num_workers_per_gpu: int = ..., shard: int = ...,
-    total_shards: int = ..., overwrite: bool = ..., continue_on_error: bool = ..., fail_fast: bool = ...,
-    max_failure_rate: float | None = ..., item_timeout: float | None = ..., memory_per_worker: int | None = ...,
-    fingerprint: Kind = ..., checkpoint_file: StrPath | None = ..., metrics_port: int | None = ...,
-    progress: bool = ..., dry_run: Literal[False] = ...,
+    precision: str = ..., shard_size: int = ..., backend: str = ..., dry_run: Literal[False] = ...,
+    **run: Unpack[RunParameters],
 ) -> Summary: ...
 @overload
 def keypoints(
@@ -42,12 +37,8 @@ def keypoints(
     max_samples_per_split: int | None = ..., mode: Mode = ..., min_detection_confidence: float = ...,
     min_tracking_confidence: float = ..., fps: float = ..., stream: int | None = ..., max_pixels: int = ...,
     annotations: StrPath | None = ..., drop_empty: bool = ..., pose_dir: StrPath | None = ..., executor: str = ...,
-    precision: str = ..., shard_size: int = ..., backend: str = ..., num_workers: int | None = ...,
-    gpus: str | int | None = ..., gpu_ids: Sequence[str | int] = ..., num_workers_per_gpu: int = ..., shard: int = ...,
-    total_shards: int = ..., overwrite: bool = ..., continue_on_error: bool = ..., fail_fast: bool = ...,
-    max_failure_rate: float | None = ..., item_timeout: float | None = ..., memory_per_worker: int | None = ...,
-    fingerprint: Kind = ..., checkpoint_file: StrPath | None = ..., metrics_port: int | None = ...,
-    progress: bool = ..., dry_run: Literal[True],
+    precision: str = ..., shard_size: int = ..., backend: str = ..., dry_run: Literal[True],
+    **run: Unpack[RunParameters],
 ) -> Forecast: ...
 # fmt: on
 def keypoints(
@@ -78,7 +69,7 @@ def keypoints(
     overwrite: bool = False,
     continue_on_error: bool = False,
     fail_fast: bool = False,
-    max_failure_rate: float | None = launch.MAX_FAILURE_RATE,
+    max_failure_rate: float | None = MAX_FAILURE_RATE,
     item_timeout: float | None = None,
     memory_per_worker: int | None = None,
     fingerprint: Kind = "stat",
@@ -141,8 +132,8 @@ max_failure_rate, item_timeout, memory_per_worker, fingerprint, checkpoint_file,
     UsageError, LockedError, OutputError, StoppedError, KeyboardInterrupt
         See :func:`gpupipe.clips`.
     """
-    if backend not in BACKENDS:
-        raise UsageError(f"backend {backend!r}: expected one of {', '.join(BACKENDS)}")
+    given = locals()  # the parameters, by their names
+    check_backend(backend)
     output, pickle = dataset_folder(Path(output_path).absolute())
     job = KeypointsJob(
         mode=mode,
@@ -163,26 +154,4 @@ max_failure_rate, item_timeout, memory_per_worker, fingerprint, checkpoint_file,
         pose_dir="" if pose_dir is None else absolute(pose_dir),
     )
     job = planned(job, output, backend)
-    run = Run(
-        output=output,
-        workers=num_workers,
-        gpus=gpus,
-        gpu_ids=tuple(map(str, gpu_ids)),
-        workers_per_gpu=index(num_workers_per_gpu),
-        shard=shard,
-        total_shards=total_shards,
-        overwrite=overwrite,
-        fail_fast=fail_fast,
-        continue_on_error=continue_on_error,
-        max_failure_rate=max_failure_rate,
-        item_timeout=item_timeout,
-        memory_per_worker=None if memory_per_worker is None else index(memory_per_worker),
-        fingerprint=fingerprint,
-        checkpoint_file=None if checkpoint_file is None else Path(checkpoint_file),
-    )
-    if dry_run:
-        return forecast_of(job, run)
-    shown = run_shown(
-        lambda reporter: keypoint_poses.run(job, run, reporter), job.items, progress, metrics_port=metrics_port
-    )
-    return unless_interrupted(shown)
+    return call(job, output, job.items, given, keypoint_poses.run)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from operator import index
 from pathlib import Path
+from typing import Any
 
 from gpupipe.errors import UsageError
 from gpupipe.fingerprint import KINDS, Kind
@@ -14,6 +17,7 @@ from gpupipe.posts import Post, assign
 MAX_FAILURE_RATE = 0.5
 MIN_MEMORY, MAX_MEMORY = 256 << 20, 1 << 50
 MAX_WORKERS = 4096
+_GIVEN_AS = {"workers": "num_workers", "workers_per_gpu": "num_workers_per_gpu"}
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,26 @@ class Run:
             raise UsageError(f"--fingerprint {self.fingerprint!r}: expected one of {', '.join(KINDS)}")
         if self.overwrite and self.total_shards > 1:
             raise UsageError("--overwrite removes the whole output, not one run shard of it: remove the folder first")
+
+
+def run_of(output: Path, given: Mapping[str, Any]) -> Run:
+    """The run that somebody asks for.
+
+    Parameters
+    ----------
+    output : Path
+        The folder.
+    given : mapping of str
+        The flags of a command, or the parameters of a function, which have the same names. What else is in it is
+        passed over; what is missing is as :class:`Run` has it.
+    """
+    names = {field.name: _GIVEN_AS.get(field.name, field.name) for field in fields(Run) if field.name != "output"}
+    asked = {field: given[name] for field, name in names.items() if name in given}
+    # Numbers become plain int and paths Path, whatever the caller has of them: a run is recorded as JSON.
+    for field, plain in (("workers_per_gpu", index), ("memory_per_worker", index), ("checkpoint_file", Path)):
+        if asked.get(field) is not None:
+            asked[field] = plain(asked[field])
+    return Run(output, **{**asked, "gpu_ids": tuple(map(str, asked.get("gpu_ids", ())))})
 
 
 def _gib(nbytes: int) -> str:

@@ -10,6 +10,8 @@ import subprocess
 import sys
 import threading
 import time
+import typing
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +19,9 @@ import pytest
 from synth import Clip, encode, read_number
 
 import gpupipe
-from gpupipe import api
+from gpupipe import api_clips, calls
 from gpupipe.cli.main import _parser, main
+from gpupipe.settings import Run
 
 ROOT = Path(gpupipe.__file__).parents[1]
 
@@ -72,7 +75,7 @@ def test_every_public_name_is_there_and_listed():
     assert gpupipe.__all__ == sorted(gpupipe.__all__) == dir(gpupipe)
     for name in gpupipe.__all__:
         assert getattr(gpupipe, name) is not None
-    assert gpupipe.clips is api.clips and gpupipe.UsageError.__module__ == "gpupipe.errors"
+    assert gpupipe.clips is api_clips.clips and gpupipe.UsageError.__module__ == "gpupipe.errors"
     everything = {}
     exec("from gpupipe import *", everything)
     assert set(gpupipe.__all__) <= everything.keys()
@@ -109,6 +112,52 @@ def test_errors_and_facts_load_without_numpy():
 def test_import_is_quick():
     code = "import time; t = time.perf_counter(); import gpupipe; print(time.perf_counter() - t)"
     assert min(float(python("-c", code).stdout) for _ in range(3)) < 0.05
+
+
+# ---- what all jobs share
+
+
+@pytest.mark.parametrize("function", [gpupipe.clips, gpupipe.keypoints], ids=lambda function: function.__name__)
+def test_both_kinds_of_call_take_the_same_parameters(function):
+    """What editors and type checkers are told of a job's function is written by hand."""
+    whole = {name: one.annotation for name, one in inspect.signature(function).parameters.items() if name != "dry_run"}
+    shared = {name: kind.__forward_arg__ for name, kind in calls.RunParameters.__annotations__.items()}
+    for told, kind in zip(map(inspect.signature, typing.get_overloads(function)), ("Summary", "Forecast"), strict=True):
+        own = {name: one.annotation for name, one in told.parameters.items()}
+        assert (told.return_annotation, own.pop("run")) == (kind, "Unpack[RunParameters]")
+        assert own.pop("dry_run") == {"Summary": "Literal[False]", "Forecast": "Literal[True]"}[kind]
+        assert own.keys() & shared.keys() == set() and {**own, **shared} == whole
+
+
+@pytest.mark.parametrize("how", ["function", "command"])
+def test_what_is_asked_for_reaches_the_run(data, tmp_path, monkeypatch, how):
+    asked = {
+        "num_workers": 3, "gpus": "all", "gpu_ids": [0, "GPU-1"], "num_workers_per_gpu": 2, "audit": 0.5, "shard": 1,
+        "total_shards": 4, "overwrite": True, "fail_fast": True, "continue_on_error": True, "max_failure_rate": 0.25,
+        "item_timeout": 7.5, "memory_per_worker": 1 << 30, "fingerprint": "content",
+        "checkpoint_file": tmp_path / "checkpoint.json",
+    }  # fmt: skip
+    expected = {name.replace("num_workers", "workers"): value for name, value in asked.items()}
+    expected = Run(output=tmp_path / "out", **{**expected, "gpu_ids": ("0", "GPU-1")})
+    assert not [field.name for field in fields(Run) if getattr(expected, field.name) == field.default]
+    runs = []
+
+    def look(job, run, notices=()):
+        runs.append(run)
+        raise gpupipe.UsageError("seen")
+
+    monkeypatch.setattr("gpupipe.calls.forecast_of", look)
+    monkeypatch.setattr("gpupipe.cli.run.forecast_of", look)
+    if how == "function":
+        with pytest.raises(gpupipe.UsageError, match="seen"):
+            make(data, tmp_path / "out", **asked, dry_run=True)
+    else:
+        words = []
+        for name, value in asked.items():
+            values = [] if value is True else [",".join(map(str, value))] if isinstance(value, list) else [value]
+            words += ["--" + name.replace("_", "-"), *values]
+        assert command(data, tmp_path / "out", *words, "--dry-run") == 2
+    assert runs == [expected]
 
 
 # ---- clips

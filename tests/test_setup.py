@@ -54,7 +54,8 @@ FLOORS = (
     ("jobs",),
     ("reports",),
     ("shown",),
-    ("api", "api_keypoints"),
+    ("calls",),
+    ("api", "api_clips", "api_keypoints"),
     ("cli",),
     ("demo",),
 )

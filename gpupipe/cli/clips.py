@@ -6,13 +6,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from gpupipe.cli.run import add_job_flags, run_job
-from gpupipe.errors import UsageError
+from gpupipe.cli.run import add_job_flags, add_shard_size, add_video_flags, check_given, run_job
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """Add the subcommand."""
-    from gpupipe.decode import MAX_PIXELS
     from gpupipe.jobs.clips import FORMATS, SPLIT_MODES
 
     parser: argparse.ArgumentParser = commands.add_parser(
@@ -31,14 +29,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         "--seed", type=int, default=42, metavar="S", help="of splits and --max-samples (default: %(default)s)"
     )
     parser.add_argument("--max-samples", type=int, metavar="N", help="a seeded choice of N pairs")
-    parser.add_argument("--stream", type=int, metavar="N", help="video stream (default: the one FFmpeg calls best)")
-    parser.add_argument(
-        "--max-pixels",
-        type=int,
-        default=MAX_PIXELS,
-        metavar="N",
-        help="larger pictures fail (default: %(default)s, 8K)",
-    )
+    add_video_flags(parser)
     parser.add_argument("--strict", action="store_true", help="decode every packet, fail on any fault")
     parser.add_argument("--allow-partial", action="store_true", help="sample from the frames before the first fault")
     parser.add_argument(
@@ -49,9 +40,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         help="take the frame that costs least to decode within so many seconds of the wanted one (default: 0, exact)",
     )
     parser.add_argument("--all-frames", action="store_true", help="keep every frame (samples and webdataset)")
-    parser.add_argument(
-        "--shard-size", type=int, default=256, metavar="N", help="items an output shard (default: %(default)s)"
-    )
+    add_shard_size(parser)
     add_job_flags(parser)
     parser.set_defaults(run=_run)
     return parser
@@ -60,10 +49,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace) -> int:
     from gpupipe.jobs.clips import ClipsJob
 
-    for flag in ("pairs_json", "output_dir"):
-        if getattr(arguments, flag) is None:
-            name = "--" + flag.replace("_", "-")
-            raise UsageError(f"{name} is missing: give it on the command line or in ./gpupipe.toml under [clips]")
+    check_given(arguments, "pairs_json", "output_dir")
     job = ClipsJob(
         num_frames=arguments.num_frames,
         frame_height=arguments.frame_height,

@@ -14,7 +14,7 @@ from gpupipe.cli import (
     keypoint_view,
     keypoint_visualize,
 )
-from gpupipe.cli.run import add_job_flags, run_job
+from gpupipe.cli.run import add_job_flags, add_shard_size, add_video_flags, check_given, run_job
 from gpupipe.errors import UsageError
 
 EXTRACT = "extract"
@@ -51,7 +51,6 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 
 def _add_extract(commands: Any) -> argparse.ArgumentParser:
-    from gpupipe.decode import MAX_PIXELS
     from gpupipe.ops.keypoints.executors import EXECUTORS, MODES, PRECISIONS
 
     parser: argparse.ArgumentParser = commands.add_parser(
@@ -75,22 +74,13 @@ def _add_extract(commands: Any) -> argparse.ArgumentParser:
         "--min-tracking-confidence", type=float, default=0.5, metavar="C", help="(default: %(default)s)"
     )
     parser.add_argument("--fps", type=float, default=0.0, metavar="R", help="pictures a second of videos (0: all)")
-    parser.add_argument("--stream", type=int, metavar="N", help="video stream (default: the one FFmpeg calls best)")
-    parser.add_argument(
-        "--max-pixels",
-        type=int,
-        default=MAX_PIXELS,
-        metavar="N",
-        help="larger pictures fail (default: %(default)s, 8K)",
-    )
+    add_video_flags(parser)
     parser.add_argument("--annotations", metavar="CSV", help="(default: the tree's own, as PHOENIX has them)")
     parser.add_argument("--drop-empty", action="store_true", help="leave frames with nobody out of the pickle")
     parser.add_argument("--pose-dir", metavar="DIR", help="also write a .pose file for each video there")
     parser.add_argument("--executor", choices=EXECUTORS, default="auto", help="(default: %(default)s)")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of torch (default: %(default)s)")
-    parser.add_argument(
-        "--shard-size", type=int, default=256, metavar="N", help="items an output shard (default: %(default)s)"
-    )
+    add_shard_size(parser)
     parser.add_argument("--temp-dir", metavar="DIR", help="accepted; what is half done lies beside the output")
     add_job_flags(parser)
     parser.set_defaults(run=_run)
@@ -102,10 +92,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from gpupipe.jobs.keypoint_plan import dataset_folder, planned
     from gpupipe.jobs.keypoints import KeypointsJob
 
-    if arguments.dataset_path is None:
-        raise UsageError(
-            "--dataset-path is missing: give it on the command line or in ./gpupipe.toml under [keypoints]"
-        )
+    check_given(arguments, "dataset_path")
     if arguments.audit:
         raise UsageError("--audit compares bytes, and a GPU gives keypoints other last bits than a CPU: leave it out")
     output, pickle = dataset_folder(arguments.output_path.absolute())

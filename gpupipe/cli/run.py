@@ -8,27 +8,46 @@ import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from gpupipe import launch
 from gpupipe.cli.say import say
-from gpupipe.decode import BACKENDS
+from gpupipe.decode import BACKENDS, MAX_PIXELS
 from gpupipe.errors import UsageError
 from gpupipe.fingerprint import KINDS
 from gpupipe.job import Job
-from gpupipe.launch import MAX_FAILURE_RATE, Run
 from gpupipe.progress import Reporter
 from gpupipe.reports.final import final_text
 from gpupipe.reports.forecast import forecast_text
+from gpupipe.settings import MAX_FAILURE_RATE, Run, run_of
 from gpupipe.shown import forecast_of, run_shown
+from gpupipe.sinks.base import SHARD_SIZE
 from gpupipe.summary import Summary
 
 AnyJob = TypeVar("AnyJob", bound=Job)
 
 SETTINGS = Path("gpupipe.toml")
 _NUMBER_OR_TEXT = ("gpus", "gpu_ids")  # "all" or 2; an index or a UUID
+
+
+def add_video_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of every job that decodes videos."""
+    parser.add_argument("--stream", type=int, metavar="N", help="video stream (default: the one FFmpeg calls best)")
+    parser.add_argument(
+        "--max-pixels",
+        type=int,
+        default=MAX_PIXELS,
+        metavar="N",
+        help="larger pictures fail (default: %(default)s, 8K)",
+    )
+
+
+def add_shard_size(parser: argparse.ArgumentParser) -> None:
+    """The flag of every job whose output is cut into shards."""
+    parser.add_argument(
+        "--shard-size", type=int, default=SHARD_SIZE, metavar="N", help="items an output shard (default: %(default)s)"
+    )
 
 
 def add_job_flags(parser: argparse.ArgumentParser) -> None:
@@ -140,35 +159,20 @@ def _setting(flag: argparse.Action, value: Any, where: str) -> Any:
     return made if flag.nargs == "+" else made[0]
 
 
-def run_from(arguments: argparse.Namespace, output: Path) -> tuple[Run, list[str]]:
-    """The run that the flags ask for, and what there is to say about it."""
-    notices = []
-    if arguments.num_nodes not in (None, 1):
-        notices.append(
-            f"--num-nodes {arguments.num_nodes}: this run uses this machine alone; share the output with --shard"
-        )
-    return replace(run_asked(arguments, output), overwrite=arguments.overwrite), notices
+def check_given(arguments: argparse.Namespace, *names: str) -> None:
+    """Raise :class:`UsageError` where a flag that the job cannot do without came from nowhere."""
+    for name in names:
+        if getattr(arguments, name) is None:
+            raise UsageError(
+                f"--{name.replace('_', '-')} is missing: give it on the command line or in ./{SETTINGS} under "
+                f"[{arguments.command}]"
+            )
 
 
 def run_asked(arguments: argparse.Namespace, output: Path) -> Run:
-    """The run that the flags of :func:`add_run_flags` ask for."""
-    return Run(
-        output=output,
-        workers=arguments.num_workers,
-        gpus=arguments.gpus,
-        gpu_ids=tuple(word for words in arguments.gpu_ids for word in str(words).replace(",", " ").split()),
-        workers_per_gpu=arguments.num_workers_per_gpu,
-        audit=arguments.audit,
-        shard=arguments.shard,
-        total_shards=arguments.total_shards,
-        fail_fast=arguments.fail_fast,
-        continue_on_error=arguments.continue_on_error,
-        max_failure_rate=arguments.max_failure_rate,
-        item_timeout=arguments.item_timeout,
-        memory_per_worker=arguments.memory_per_worker,
-        fingerprint=arguments.fingerprint,
-        checkpoint_file=arguments.checkpoint_file,
-    )
+    """The run that the flags ask for."""
+    ids = [word for words in arguments.gpu_ids for word in str(words).replace(",", " ").split()]
+    return run_of(output, {**vars(arguments), "gpu_ids": ids})
 
 
 def run_job(
@@ -179,7 +183,11 @@ def run_job(
     work: Callable[[AnyJob, Run, Reporter], Summary] = launch.run,
 ) -> int:
     """Run a job as its flags ask for, or say what that would be; returns the exit code."""
-    run, notices = run_from(arguments, output)
+    run, notices = run_asked(arguments, output), []
+    if arguments.num_nodes not in (None, 1):
+        notices.append(
+            f"--num-nodes {arguments.num_nodes}: this run uses this machine alone; share the output with --shard"
+        )
     if not arguments.dry_run:
         return run_and_report(lambda reporter: work(job, run, reporter), notices, arguments, unit)
     found = forecast_of(job, run, notices)

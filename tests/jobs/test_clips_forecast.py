@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import subprocess
 import sys
-import typing
 from pathlib import Path
 
 import pytest
@@ -152,14 +150,3 @@ def test_all_frames_are_foreseen_within_the_spread(data, tmp_path):
     assert made.done == 30
     nbytes = sum(path.stat().st_size for path in (tmp_path / "out").glob("sample_*/*"))
     assert found.output_bytes.low <= nbytes <= found.output_bytes.high
-
-
-def test_both_kinds_of_call_take_the_same_parameters():
-    """What editors and type checkers are told of ``clips`` is written by hand."""
-    whole = inspect.signature(gpupipe.clips).parameters
-    run, dry = map(inspect.signature, typing.get_overloads(gpupipe.clips))
-    for told, kind in ((run, "Summary"), (dry, "Forecast")):
-        assert told.return_annotation == kind
-        assert {name: one.annotation for name, one in told.parameters.items() if name != "dry_run"} == {
-            name: one.annotation for name, one in whole.items() if name != "dry_run"
-        }
