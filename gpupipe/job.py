@@ -173,6 +173,12 @@ class Job(Protocol):
     name: ClassVar[str]
     pace: ClassVar[float]
     """How much longer than decoding its input an item takes, for the time after which it counts as hanging."""
+    beside: ClassVar[tuple[str, ...]]
+    """Those of the inputs that decide bytes of the files beside the items, and no others: these are written anew where
+    they change."""
+    elsewhere: ClassVar[tuple[str, ...]]
+    """Those of the inputs that name a place to write to besides the output: whoever starts a run says so, never a plan.
+    """
 
     @property
     def backend(self) -> str:
@@ -186,7 +192,7 @@ class Job(Protocol):
         """What decides the bytes; JSON values. ``Job(**options, **inputs)`` makes the job again."""
 
     def inputs(self) -> dict[str, Any]:
-        """Where the inputs are; JSON values."""
+        """Where the inputs are, and what decides no byte of an item; JSON values."""
 
     def check(self) -> None:
         """Raise :class:`UsageError` for what can be seen to be wrong before any work."""

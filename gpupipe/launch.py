@@ -84,7 +84,10 @@ def retry(job: Job, how: Run, choice: Choice, reporter: Reporter) -> Summary:
     planning.make_output(how.output)
     bookkeeping = how.output / BOOKKEEPING
     with Ownership(bookkeeping, how.shard, how.total_shards) as claim:
-        return _run_plan(job, how, posts, reporter, claim, Plan(bookkeeping / "plan"), choice)
+        plan = Plan(bookkeeping / "plan")
+        for text in planning.left_alone(job, plan):
+            reporter.notice(text)
+        return _run_plan(job, how, posts, reporter, claim, plan, choice)
 
 
 def check(job: Job, how: Run) -> Path:
@@ -120,6 +123,7 @@ def _run_plan(
 ) -> Summary:
     with closing(plan):
         claim.clear_staging()
+        planning.renew(job, how.output, plan)
         place = Place(how.output, claim.bookkeeping, claim.staging, plan.count, job.shard_size)
         with closing(Ledger(claim.folder / "ledger.db", plan.hash)) as ledger:
             return _Session(job, how, posts, reporter, claim, plan, place, ledger).run(choice)
@@ -246,6 +250,7 @@ class _Session:
             self._claim.mark(self._plan.hash)
             complete = self._claim.all_complete(self._plan.hash)
         if complete and not self._finished_before:
+            planning.renew(self._job, self._place.out, self._plan)  # another part of the run may have asked otherwise
             self._job.finish(Dataset(self._place, self._plan, self._outcomes))
         self._checkpoint.write(last=True)
         whole = complete or self._how.total_shards == 1

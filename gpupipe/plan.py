@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from tokenize import TokenError
@@ -26,7 +26,7 @@ import numpy as np
 import xxhash
 
 from gpupipe.errors import UsageError
-from gpupipe.sinks.files import file_hash, output_errors, remove_tree, sync_file, sync_folder
+from gpupipe.sinks.files import file_hash, output_errors, publish, remove_tree, sync_file, sync_folder
 
 Row = TypeVar("Row")
 
@@ -56,7 +56,8 @@ class Plan:
     options : dict
         What decides the bytes, JSON values only; part of the hash.
     inputs : dict
-        Where the inputs were when the plan was made; information, not hashed.
+        Where the inputs were when the plan was made, and what the files beside the items are asked for since;
+        information, not hashed.
     source : dict
         Path, size and time of the file the items came from; information, not hashed.
     count : int
@@ -125,6 +126,18 @@ class Plan:
                 yield path, "missing"
             elif file_hash(path) != before:
                 yield path, "is altered"
+
+    def inputs_on_disk(self) -> dict[str, Any]:
+        """The inputs as another run may have renewed them since this was read."""
+        inputs: dict[str, Any] = _head(self.folder)["inputs"]
+        return inputs
+
+    def renew_inputs(self, inputs: Mapping[str, Any]) -> None:
+        """Have it name other inputs, here and on disk; its hash and all else stay."""
+        head = _head(self.folder)
+        head["inputs"] = {**head["inputs"], **inputs}
+        publish(self.folder / "plan.json", [_head_bytes(head)], self.folder.parent)
+        self.inputs = head["inputs"]
 
     def close(self) -> None:
         """Close the items file."""
@@ -215,8 +228,7 @@ class PlanWriter:
                 np.save(self._folder / f"{name}.npy", array)
             names = ["items.idx", *(f"{name}.npy" for name in self._arrays)]
             head["files"] = {name: file_hash(self._folder / name) for name in names}
-            head["checksum"] = _head_checksum(head)
-            (self._folder / "plan.json").write_text(json.dumps(head, indent=1, sort_keys=True) + "\n")
+            (self._folder / "plan.json").write_bytes(_head_bytes(head))
             for path in self._folder.iterdir():
                 sync_file(path)
             sync_folder(self._folder)
@@ -339,6 +351,11 @@ def _head(folder: Path) -> dict[str, Any]:
     if head["hash"] != plan_hash(head["job"], head["options"], head["items_hash"]):
         raise UsageError(f"{path}: hash is not that of its words. {_ANEW}")
     return dict(head)
+
+
+def _head_bytes(head: dict[str, Any]) -> bytes:
+    text = json.dumps({**head, "checksum": _head_checksum(head)}, indent=1, sort_keys=True)
+    return f"{text}\n".encode()
 
 
 def _head_checksum(head: dict[str, Any]) -> str:

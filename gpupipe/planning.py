@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
@@ -16,11 +16,12 @@ from gpupipe.errors import UsageError
 from gpupipe.job import Job, blob_names
 from gpupipe.plan import BOOKKEEPING, Plan, PlanWriter
 from gpupipe.progress import Reporter
-from gpupipe.remains import FAILURES, path_of
+from gpupipe.remains import FAILURES, Remains, path_of
 from gpupipe.sinks.base import Place
 from gpupipe.sinks.files import output_errors, remove_file, remove_tree, sync_folder
 
 _KINDS = {NoneType: (int, str, NoneType), float: (int, float)}  # what else JSON may hold for an option's usual value
+_NONE = ("", None)
 
 
 def make_output(output: Path) -> None:
@@ -143,12 +144,37 @@ def load_plan(job: Job, output: Path, source: dict[str, Any], scratch: Path, rep
         opened.pop_all()
     for key, value in job.inputs().items():
         if plan.inputs.get(key) != value:
-            reporter.notice(f"{key} is {value} now; the plan was made with {plan.inputs.get(key)}")
+            reporter.notice(_other_input(key, plan.inputs.get(key), value))
     return plan
+
+
+def renew(job: Job, output: Path, plan: Plan) -> None:
+    """Have the plan say what the files beside the items are asked for now, where it says otherwise.
+
+    They are taken back before, so that a kill at any moment leaves either what was or something unfinished.
+    """
+    asked = {key: value for key, value in job.inputs().items() if key in job.beside}
+    there = plan.inputs_on_disk() if asked else {}
+    if any(there.get(key) != value for key, value in asked.items()):
+        Remains(output).remove(job.remains())
+        plan.renew_inputs(asked)
+
+
+def left_alone(job: Job, plan: Plan) -> Iterator[str]:
+    """What to say of places that the plan of an output names and nobody else: nothing is written there."""
+    given = job.inputs()
+    for key in job.elsewhere:
+        if (there := plan.inputs.get(key)) and there != given[key]:
+            yield (
+                f"{key}: nothing is written in {there}, which only the plan names; the command that made the output "
+                "writes there, since it names it"
+            )
 
 
 def job_of(kind: Callable[..., Job], plan: Plan) -> Job:
     """The job that made a plan, from what the plan says of it, which is data of others and may be anything.
+
+    Where it wrote besides the output (:attr:`Job.elsewhere`) it does not write again.
 
     Raises
     ------
@@ -157,8 +183,8 @@ def job_of(kind: Callable[..., Job], plan: Plan) -> Job:
     """
     words = {**plan.options, **plan.inputs}
     try:
-        job = kind(**words)
         plain = kind()
+        job = kind(**{**words, **{name: getattr(plain, name) for name in plain.elsewhere}})
     except TypeError as error:
         raise UsageError(_another(plan, str(error))) from error
     for name, value in words.items():
@@ -181,6 +207,12 @@ def maker(job: Job, output: Path, plan: Plan) -> Job:
     if plan.job != job.name:
         raise UsageError(f"{output}: made by the job {plan.job}. Remove the folder yourself, or choose another.")
     return job_of(type(job), plan)
+
+
+def _other_input(key: str, before: Any, now: Any) -> str:
+    """How an input differs; most are paths, and empty where there is none."""
+    is_now = f"no {key} now" if now in _NONE else f"{key} is {now} now"
+    return f"{is_now}; the plan was made " + ("without one" if before in _NONE else f"with {before}")
 
 
 def _another(plan: Plan, what: str) -> str:

@@ -60,6 +60,8 @@ class ClipsJob:
 
     name: ClassVar[str] = "clips"
     pace: ClassVar[float] = 1.0
+    beside: ClassVar[tuple[str, ...]] = ()
+    elsewhere: ClassVar[tuple[str, ...]] = ()
 
     num_frames: int = 16
     frame_height: int = 160

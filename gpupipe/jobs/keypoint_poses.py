@@ -30,11 +30,19 @@ def run(job: KeypointsJob, how: Run, reporter: Reporter) -> Summary:
 
 
 def _wanted(job: KeypointsJob, output: Path) -> bool:
-    """Whether files are missing, or those that are there may be of another dataset."""
+    """Whether files are missing, or those that are there may be of another dataset, or of it as it was before."""
     with closing(Plan(output / BOOKKEEPING / "plan")) as plan:
         if plan.inputs.get("pose_dir") != job.pose_dir:
             return True
-    return not all(pose_path(Path(job.pose_dir), split, video).exists() for split, video in _videos(output))
+    since = (output / INDEX).stat().st_mtime_ns  # written before they are
+    return not all(_stands(pose_path(Path(job.pose_dir), split, video), since) for split, video in _videos(output))
+
+
+def _stands(path: Path, since: int) -> bool:
+    try:
+        return path.stat().st_mtime_ns >= since
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _videos(output: Path) -> Iterator[tuple[str, str]]:

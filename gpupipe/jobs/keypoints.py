@@ -52,6 +52,8 @@ class KeypointsJob:
 
     name: ClassVar[str] = "keypoints"
     pace: ClassVar[float] = 50.0
+    beside: ClassVar[tuple[str, ...]] = ("drop_empty",)
+    elsewhere: ClassVar[tuple[str, ...]] = ("pose_dir",)
 
     mode: Mode = "stateless"
     splits: list[str] = field(default_factory=list)
@@ -61,7 +63,6 @@ class KeypointsJob:
     fps: float = 0.0
     stream: int | None = None
     max_pixels: int = MAX_PIXELS
-    drop_empty: bool = False
     shard_size: int = SHARD_SIZE
     executor: str = "cpu"
     precision: str = "fp32"
@@ -76,9 +77,10 @@ class KeypointsJob:
     dataset_path: str = ""
     annotations_path: str = ""
     pickle: str = ""
+    drop_empty: bool = False
     pose_dir: str = ""
 
-    _INPUTS: ClassVar[tuple[str, ...]] = ("dataset_path", "annotations_path", "pickle", "pose_dir")
+    _INPUTS: ClassVar[tuple[str, ...]] = ("dataset_path", "annotations_path", "pickle", "drop_empty", "pose_dir")
 
     def options(self) -> dict[str, Any]:
         """What decides the bytes."""

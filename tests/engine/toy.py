@@ -31,6 +31,8 @@ class ToyJob:
 
     name = "toy"
     pace = 1.0
+    beside = ()
+    elsewhere = ()
     backend = "ffmpeg"
     format: str = "npy"
     shard_size: int = 8

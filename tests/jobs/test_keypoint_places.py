@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import pickle
+from contextlib import closing
 
 import pytest
-from test_keypoints import go, in_reach, job_of, tree  # noqa: F401 - fixtures
+from fake_keypoints import FakeKeypointsJob
+from test_keypoints import go, in_reach, job_of, tree, write_picture  # noqa: F401 - fixtures
 
 import gpupipe
+from gpupipe import planning
 from gpupipe.api import job_at
 from gpupipe.errors import UsageError
-from gpupipe.plan import _head_checksum
+from gpupipe.jobs import keypoint_poses
+from gpupipe.launch import Run, retry
+from gpupipe.plan import Plan, _head_checksum
+from gpupipe.redo import Choice
+from gpupipe.reports.live import Quiet
 
 
 def changed_plan(out, **inputs):
@@ -49,6 +56,49 @@ def test_a_plan_of_others_removes_no_file_but_its_own(tree, tmp_path):  # noqa: 
         with pytest.raises(UsageError, match="name it as before"):
             work()
     assert (tmp_path / "victim").read_bytes() == b"work of years" and (tmp_path / "all.pkl").is_file()
+
+
+def test_a_plan_of_others_writes_no_pose_files(tree, tmp_path):  # noqa: F811
+    out, elsewhere = tmp_path / "all.pkl.gpupipe", tmp_path / "elsewhere"
+    go(job_of(tree, pickle="all.pkl"), out)
+    changed_plan(out, pose_dir=str(elsewhere))
+    (tmp_path / "all.pkl").unlink()  # something to finish
+    with closing(Plan(out / ".gpupipe" / "plan")) as plan:
+        job = planning.job_of(FakeKeypointsJob, plan)
+    reporter = Quiet()
+    assert retry(job, Run(out, workers=1), Choice(), reporter).complete
+    assert (tmp_path / "all.pkl").is_file() and not elsewhere.exists()
+    assert any(f"pose_dir: nothing is written in {elsewhere}" in text for text in reporter.notices)
+    keypoint_poses.run(job_of(tree, pickle="all.pkl", pose_dir=str(elsewhere)), Run(out, workers=1), Quiet())
+    assert sorted(path.name for path in elsewhere.rglob("*.pose")) == ["v1.pose", "v2.pose", "w.pose"]
+
+
+def test_pose_files_older_than_the_points_are_written_again_by_who_names_them(tree, tmp_path):  # noqa: F811
+    out, poses = tmp_path / "out", tmp_path / "poses"
+    job = job_of(tree, pose_dir=str(poses))
+    keypoint_poses.run(job, Run(out, workers=1), Quiet())
+    before = (poses / "train" / "v2.pose").read_bytes()
+    write_picture(tree / "train" / "v2" / "images0001.png", seed=7)
+    with closing(Plan(out / ".gpupipe" / "plan")) as plan:
+        retry(planning.job_of(FakeKeypointsJob, plan), Run(out, workers=1), Choice(), Quiet())
+    assert (poses / "train" / "v2.pose").read_bytes() == before
+    keypoint_poses.run(job, Run(out, workers=1), Quiet())
+    assert (poses / "train" / "v2.pose").read_bytes() != before
+
+
+def test_what_another_input_is_told_as(tree, tmp_path):  # noqa: F811
+    out, poses = tmp_path / "out", str(tmp_path / "poses")
+    go(job_of(tree), out)
+
+    def told(**inputs):
+        reporter = Quiet()
+        keypoint_poses.run(job_of(tree, **inputs), Run(out, workers=1), reporter)
+        return reporter.notices[0]
+
+    assert told(pose_dir=poses) == f"pose_dir is {poses} now; the plan was made without one"
+    changed_plan(out, pose_dir=poses)
+    assert told() == f"no pose_dir now; the plan was made with {poses}"
+    assert told(pose_dir=f"{poses}2") == f"pose_dir is {poses}2 now; the plan was made with {poses}"
 
 
 def test_a_folder_that_is_a_link_has_its_file_beside_the_link(tree, tmp_path):  # noqa: F811

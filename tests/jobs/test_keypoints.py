@@ -10,6 +10,7 @@ import random
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,8 +24,11 @@ import gpupipe
 from gpupipe.errors import UsageError
 from gpupipe.fingerprint import change, fingerprint
 from gpupipe.jobs.keypoint_plan import dataset_folder
-from gpupipe.launch import Run, run
-from gpupipe.plan import folder_of
+from gpupipe.landmarks.dataset import open_landmarks
+from gpupipe.launch import Run, retry, run
+from gpupipe.plan import Plan, folder_of
+from gpupipe.planning import job_of as job_of_plan
+from gpupipe.redo import Choice
 from gpupipe.remains import Remains
 from gpupipe.reports.final import final_text
 from gpupipe.reports.live import Quiet
@@ -207,6 +211,53 @@ def test_the_pickle_beside_its_folder(tree, tmp_path):
     go(job_of(tree, pickle="dropped.pkl", drop_empty=True), tmp_path / "dropped.pkl.gpupipe")
     dropped = pickle.loads((tmp_path / "dropped.pkl").read_bytes())
     assert len(dropped["train"]["keypoints"]) == 6
+
+
+def test_frames_with_nobody_may_be_dropped_later_and_taken_back(tree, tmp_path):
+    """Only the pickle depends on it: no item is worked again, and what works from the plan does as was asked last."""
+    out, file = tmp_path / "all.pkl.gpupipe", tmp_path / "all.pkl"
+    go(job_of(tree, pickle="all.pkl"), out)
+    before = bytes_of(out), file.read_bytes()
+    reporter = Quiet()
+    job = job_of(tree, pickle="all.pkl", drop_empty=True)
+    summary = run(job, Run(out, workers=1), reporter)
+    assert summary.earlier == summary.items == 12
+    assert reporter.notices == ["drop_empty is True now; the plan was made with False"]
+    dropped = file.read_bytes()
+    assert len(pickle.loads(dropped)["train"]["keypoints"]) == 6 and bytes_of(out) == before[0]
+    with open_landmarks(file) as landmarks:
+        assert landmarks.points == 143
+    assert gpupipe.verify(file).faults == []
+    reporter = Quiet()
+    written = file.stat().st_mtime_ns
+    run(job, Run(out, workers=1), reporter)
+    assert (reporter.notices, file.stat().st_mtime_ns) == ([], written)
+    file.unlink()
+    with closing(Plan(out / ".gpupipe" / "plan")) as plan:
+        retry(job_of_plan(FakeKeypointsJob, plan), Run(out, workers=1), Choice(), Quiet())
+    assert file.read_bytes() == dropped
+    go(job_of(tree, pickle="all.pkl"), out)
+    assert (bytes_of(out), file.read_bytes()) == before
+
+
+def test_killed_between_two_wishes_the_pickle_is_made_as_asked_last(tree, tmp_path, monkeypatch):
+    out, file = tmp_path / "all.pkl.gpupipe", tmp_path / "all.pkl"
+    go(job_of(tree, pickle="all.pkl"), out)
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Plan, "renew_inputs", killed)
+        with pytest.raises(Killed):
+            go(job_of(tree, pickle="all.pkl", drop_empty=True), out)
+    assert [fault.split(":")[0] for fault in gpupipe.verify(out).faults] == [".gpupipe/index.json"]
+    go(job_of(tree, pickle="all.pkl", drop_empty=True), out)
+    assert len(pickle.loads(file.read_bytes())["train"]["keypoints"]) == 6
+    assert gpupipe.verify(file).faults == []
 
 
 def test_status_takes_the_file_which_is_made_again_with_its_dataset(tree, tmp_path):
