@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from gpupipe.errors import InputError, OutputError
 from gpupipe.memory import RowSpec
 from gpupipe.sinks.base import Expected, Fault, Place, Sample
 from gpupipe.sinks.composed import ORDINAL, UNORDERED, Composed, array_path, blob_path, blob_rows
+from gpupipe.sinks.composing import Composing
 from gpupipe.sinks.files import (
     BatchSync,
     Buffer,
@@ -38,7 +39,7 @@ from gpupipe.sinks.npy import array_files, npy_header
 _ORDINALS_AT_ONCE = 1 << 16
 
 
-class SequenceSink:
+class SequenceSink(Composing):
     """Writes items as raw files, then composes them into arrays. One instance a process.
 
     Parameters
@@ -54,21 +55,15 @@ class SequenceSink:
         There is no array, two have one name, one is called ``ordinal``, or its rows have no bytes.
     """
 
-    kind: Literal["rows", "blobs"] = "blobs"
-    composes = True
-
     def __init__(self, place: Place, specs: Sequence[RowSpec]) -> None:
-        self._place, self._specs = place, tuple(specs)
+        self._specs = tuple(specs)
         self._names = {spec.name for spec in specs}
         if not specs or len(self._names) != len(specs) or ORDINAL.name in self._names:
             raise ValueError(f"got {list(specs)}: expected arrays of different names, none of them {ORDINAL.name!r}")
         if empty := [spec for spec in specs if not spec.nbytes]:
             raise ValueError(f"got {empty[0]}: expected rows of some bytes, by which they are counted")
         self._arrays = (*self._specs, ORDINAL)
-        self._blobs = place.bookkeeping / "blobs"
-        self._left_over: set[int] | None = None  # shards with blobs when this was first asked
-        with output_errors(self._blobs):
-            self._blobs.mkdir(parents=True, exist_ok=True)
+        super().__init__(place)
 
     def members(self, sample: Sample) -> Mapping[str, Iterable[Buffer]]:
         """The item's arrays; a ValueError where they are not those declared."""
@@ -105,7 +100,7 @@ class SequenceSink:
         return staged
 
     def _settle(self, ordinal: int, staged: Path) -> None:
-        blob = blob_path(self._place, ordinal)
+        blob = self._blob(ordinal)
         # What may lie there is a killed run's: the item is pending, or its shard, still whole, is being taken apart.
         remove_tree(blob)
         with output_errors(blob):
@@ -114,7 +109,7 @@ class SequenceSink:
     def void(self, ordinal: int, name: str | None) -> None:
         """Remove what the item left in staging and among the blobs."""
         remove_tree(self._place.staging / f"{ordinal}")
-        remove_tree(blob_path(self._place, ordinal))
+        remove_tree(self._blob(ordinal))
 
     # ---- a shard is composed, and taken apart
 
@@ -126,8 +121,8 @@ class SequenceSink:
         OutputError
             Writing failed, or the blob of a done item is gone or damaged.
         """
-        items = self._place.shard_items(shard)
         if not self._whole(shard):
+            items = self._place.shard_items(shard)
             rows = {ordinal: self._rows(ordinal) for ordinal, ok in zip(items, done, strict=True) if ok}
             paths = self._paths(shard)
             # Some may have their names already, by a killed run; they are made again, of the same blobs.
@@ -139,10 +134,7 @@ class SequenceSink:
                 for path in paths:
                     _partial(path).rename(path)
                 sync_folder(self._place.out)
-        for ordinal in items:
-            remove_tree(blob_path(self._place, ordinal))
-        if self._left_over is not None:
-            self._left_over.discard(shard)
+        self._drop_blobs(shard)
 
     def _array(self, spec: RowSpec, rows: Mapping[int, int]) -> Iterator[Buffer]:
         """An array of the shard: its header, then the rows of each item; `rows` says how many."""
@@ -152,11 +144,11 @@ class SequenceSink:
                 for start in range(0, count, _ORDINALS_AT_ONCE):
                     yield np.full(min(_ORDINALS_AT_ONCE, count - start), ordinal, spec.dtype)
             else:
-                yield from file_pieces(blob_path(self._place, ordinal) / spec.name)
+                yield from file_pieces(self._blob(ordinal) / spec.name)
 
     def _rows(self, ordinal: int) -> int:
         """Rows of a done item, by its blob."""
-        blob = blob_path(self._place, ordinal)
+        blob = self._blob(ordinal)
         try:
             with output_errors(blob):
                 return blob_rows(blob, self._specs)
@@ -203,15 +195,11 @@ class SequenceSink:
     def _paths(self, shard: int) -> list[Path]:
         return [array_path(self._place, spec, shard) for spec in self._arrays]
 
+    def _blob(self, ordinal: int) -> Path:
+        return blob_path(self._place, ordinal)
+
     def _whole(self, shard: int) -> bool:
         return all(path.exists() for path in self._paths(shard))
-
-    def published(self, shard: int) -> bool:
-        """True where every file of the shard stands and a killed run left none of its blobs."""
-        if self._left_over is None:
-            ordinals = (int(path.name) for path in self._blobs.iterdir() if path.name.isdigit())
-            self._left_over = {ordinal // self._place.shard_size for ordinal in ordinals}
-        return shard not in self._left_over and self._whole(shard)
 
     def overhead(self, shard: int) -> int:
         """The headers; not the 8 bytes a row of the ordinals, as nobody knows the number of rows beforehand."""
@@ -250,7 +238,7 @@ class SequenceSink:
     def _faults_of_blobs(self, shard: int, expected: Sequence[Expected]) -> Iterator[Fault]:
         missing: list[int] = []
         for item in expected:
-            blob, again = blob_path(self._place, item.ordinal), (item.ordinal,)
+            blob, again = self._blob(item.ordinal), (item.ordinal,)
             if not item.checksum:
                 if os.path.lexists(blob) and not self._without_rows(blob):
                     yield Fault(blob, f"item {item.ordinal} failed, and this is here", again)
@@ -264,7 +252,7 @@ class SequenceSink:
         if missing and len(gone) < len(self._arrays):  # it was whole, and somebody took a file away
             yield Fault(gone[0], "missing", tuple(missing))
         else:
-            yield from (Fault(blob_path(self._place, ordinal), "missing", (ordinal,)) for ordinal in missing)
+            yield from (Fault(self._blob(ordinal), "missing", (ordinal,)) for ordinal in missing)
 
     def _without_rows(self, blob: Path) -> bool:
         """True for a blob that :meth:`reopen` made of an item without rows."""
@@ -279,15 +267,6 @@ class SequenceSink:
             shard = known.get(path.name.removesuffix(".partial"))
             if shard is None or (path.name not in known and self._whole(shard)):
                 yield Fault(path, "belongs to no item")
-
-    def foreign(self) -> str | None:
-        """An array file of one of our names."""
-        return next((path.name for path in self._ours()), None)
-
-    def remove(self, names: Iterable[str]) -> None:
-        """Remove every array file; the blobs go with the bookkeeping."""
-        for path in list(self._ours()):
-            remove_tree(path)
 
     def _ours(self) -> Iterable[Path]:
         return array_files(self._place.out, self._arrays)

@@ -10,12 +10,13 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO
 
 import numpy as np
 
 from gpupipe.errors import OutputError
-from gpupipe.sinks.base import Expected, Fault, Place, Sample
+from gpupipe.sinks.base import Expected, Fault, Sample
+from gpupipe.sinks.composing import Composing
 from gpupipe.sinks.files import (
     Buffer,
     Checksum,
@@ -35,18 +36,8 @@ from gpupipe.sinks.segments import BLOCK, chunks, header, padding, segments
 _PATTERN = re.compile(r"\d{5,}\.tar(\.partial)?")
 
 
-class WebDatasetSink:
+class WebDatasetSink(Composing):
     """Writes tar segments, then composes them into shards. One instance a process."""
-
-    kind: Literal["rows", "blobs"] = "blobs"
-    composes = True
-
-    def __init__(self, place: Place) -> None:
-        self._place = place
-        self._blobs = place.bookkeeping / "blobs"
-        self._left_over: set[int] | None = None  # shards with segments when this was first asked
-        with output_errors(self._blobs):
-            self._blobs.mkdir(parents=True, exist_ok=True)
 
     def members(self, sample: Sample) -> Mapping[str, Iterable[Buffer]]:
         """The item's members in the tar."""
@@ -87,6 +78,9 @@ class WebDatasetSink:
     def _tar(self, shard: int) -> Path:
         return self._place.out / f"{shard:05d}.tar"
 
+    def _whole(self, shard: int) -> bool:
+        return self._tar(shard).exists()
+
     def void(self, ordinal: int, name: str | None) -> None:
         """Remove the item's staged segments."""
         remove_tree(self._place.staging / f"{ordinal}.tar")
@@ -94,19 +88,16 @@ class WebDatasetSink:
 
     def publish(self, shard: int, done: np.ndarray) -> None:
         """Compose the shard from its items' segments, rename it, drop the segments."""
-        items = self._place.shard_items(shard)
         path = self._tar(shard)
         if not path.exists():
+            items = self._place.shard_items(shard)
             partial = path.with_name(f"{path.name}.partial")
             with output_errors(path):
                 write_file(partial, self._segments(ordinal for ordinal, ok in zip(items, done, strict=True) if ok))
                 sync_file(partial)
                 partial.rename(path)
                 sync_folder(path.parent)
-        for ordinal in items:
-            remove_tree(self._blob(ordinal))
-        if self._left_over is not None:
-            self._left_over.discard(shard)
+        self._drop_blobs(shard)
 
     def _segments(self, ordinals: Iterable[int]) -> Iterator[bytes]:
         for ordinal in ordinals:
@@ -132,13 +123,6 @@ class WebDatasetSink:
                     publish(self._blob(segment.ordinal), segment.pieces(file), self._place.staging)
             path.unlink()
             sync_folder(path.parent)
-
-    def published(self, shard: int) -> bool:
-        """True where the tar stands and a killed run left none of its segments."""
-        if self._left_over is None:
-            ordinals = (int(path.stem) for path in self._blobs.iterdir() if path.stem.isdigit())
-            self._left_over = {ordinal // self._place.shard_size for ordinal in ordinals}
-        return self._tar(shard).exists() and shard not in self._left_over
 
     def overhead(self, shard: int) -> int:
         """The end of the archive."""
@@ -166,15 +150,6 @@ class WebDatasetSink:
         """Tars of no shard."""
         whole = {self._tar(shard).name for shard in range(self._place.shards)}
         yield from (Fault(path, "belongs to no item") for path in self._ours() if path.name not in whole)
-
-    def foreign(self) -> str | None:
-        """A tar of one of our names."""
-        return next((path.name for path in self._ours()), None)
-
-    def remove(self, names: Iterable[str]) -> None:
-        """Remove every tar; the segments go with the bookkeeping."""
-        for path in list(self._ours()):
-            remove_tree(path)
 
     def _ours(self) -> Iterable[Path]:
         return (path for path in self._place.out.iterdir() if _PATTERN.fullmatch(path.name))
