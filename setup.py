@@ -8,7 +8,10 @@ from setuptools.command.build_py import build_py
 
 PIXELS = ("resize", "kernels", "plane_simd")
 POINTS = ("keypoints_crop", "keypoints_points")
-SCANNERS = ("scanner", "nal", "h264_sets", "h264", "hevc_sets", "hevc", "av1", "vpx", "mpeg", "intra")
+SCANNERS = (
+    "scanner", "nal", "h264_sets", "h264", "hevc_sets", "hevc", "vvc_sets", "vvc_slice", "vvc", "av1", "vpx", "mpeg",
+    "intra",
+)  # fmt: skip
 
 # Compiled where a GPU is, at first use: gpupipe/cuda/kernel.py, gpupipe/ops/keypoints/batched/card_album.py.
 DEVICE = ("frames.cu", "plane.h", "keypoints_crop.cu", "keypoints_warp.h")

@@ -54,6 +54,38 @@ Extradata hvcc(Bytes extradata) {
     return found;
 }
 
+Extradata vvcc(Bytes extradata) {
+    if (extradata.size == 0 || extradata.starts_with("\0\0\0", 3) || extradata.starts_with("\0\0\1", 3)) {
+        return annexb(extradata);
+    }
+    constexpr const char* kShort = "the vvcC record ends early";
+    Extradata found;
+    found.width = (extradata.data[0] >> 1 & 3) + 1;
+    size_t at = 1;
+    if ((extradata.data[0] & 1) != 0) {   // a profile is described: VvcPTLRecord
+        const int sublayers = static_cast<int>(extradata.slice(at, at + 2).big_endian(2) >> 4 & 7);
+        const size_t constraints = extradata.slice(at + 3).big_endian(1) & 0x3f;
+        at += 6 + std::max<size_t>(constraints, 1);
+        if (sublayers > 1) {
+            if (at >= extradata.size) refuse(kShort);
+            at += 1 + static_cast<size_t>(__builtin_popcount(extradata.data[at] >> (9 - sublayers)));
+        }
+        at += 1 + 4 * extradata.slice(at).big_endian(1) + 6;   // sub-profiles, size and rate
+    }
+    if (at >= extradata.size) refuse(kShort);
+    unsigned arrays = extradata.data[at++];
+    for (; arrays != 0; --arrays) {
+        const uint32_t kind = extradata.slice(at++).big_endian(1) & 0x1f;
+        unsigned count = 1;
+        if (kind != 12 && kind != 13) {   // operating point, decoding capability: one each
+            count = extradata.slice(at).big_endian(2);
+            at += 2;
+        }
+        at = take_sets(found, extradata, at, count, kShort);
+    }
+    return found;
+}
+
 void ParameterSets::put(Key key, Bytes unit, bool in_band, bool fixed) {
     while (unit.size != 0 && unit.data[unit.size - 1] == 0) --unit.size;   // trailing_zero_8bits of a byte stream
     const auto [place, is_new] = known_.try_emplace(key);

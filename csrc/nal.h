@@ -1,4 +1,4 @@
-// NAL units of H.264 and H.265: in length-prefixed packets (MP4, Matroska) and in byte streams (Annex B).
+// NAL units of H.264, H.265 and H.266: in length-prefixed packets (MP4, Matroska) and in byte streams (Annex B).
 #pragma once
 
 #include <cstdint>
@@ -42,6 +42,7 @@ struct Extradata {
 
 Extradata avcc(Bytes extradata);   // H.264: ISO/IEC 14496-15, 5.3.3.1, or Annex B
 Extradata hvcc(Bytes extradata);   // H.265: ISO/IEC 14496-15, 8.3.3.1, or Annex B
+Extradata vvcc(Bytes extradata);   // H.266: ISO/IEC 14496-15, 11.2.4.2, or Annex B
 
 // The parameter sets in force, and whether a decoder that jumps to an entry would have the same.
 //

@@ -20,6 +20,7 @@ const char* guarded(Work work) noexcept {
 std::unique_ptr<Scanner> scanner_of(const std::string& codec, Bytes extradata) {
     if (codec == "h264") return h264_scanner(extradata);
     if (codec == "hevc") return hevc_scanner(extradata);
+    if (codec == "vvc") return vvc_scanner(extradata);
     if (codec == "av1") return av1_scanner(extradata);
     if (codec == "vp8") return vp8_scanner();
     if (codec == "vp9") return vp9_scanner();

@@ -72,6 +72,7 @@ protected:
 
 std::unique_ptr<Scanner> h264_scanner(Bytes extradata);
 std::unique_ptr<Scanner> hevc_scanner(Bytes extradata);
+std::unique_ptr<Scanner> vvc_scanner(Bytes extradata);
 std::unique_ptr<Scanner> av1_scanner(Bytes extradata);
 std::unique_ptr<Scanner> vp8_scanner();
 std::unique_ptr<Scanner> vp9_scanner();

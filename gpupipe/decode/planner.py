@@ -88,12 +88,12 @@ def plan(table: PacketTable, index: FrameIndex, wanted: Sequence[int], seek: boo
         else:
             runs.append(Run(start if seek else 0, stop))
     closure[targets] = True
-    if table.references is not None:
-        closure = _referred(table, table.references, closure, targets)
     cut = table.prefix.copy()
     cut[targets] = 0
-    skippable = table.droppable if table.references is None else np.ones(len(table), np.bool_)
-    return Plan(runs, closure, skippable & ~closure, cut)
+    if table.references is None:
+        return Plan(runs, closure, table.droppable & ~closure, cut)
+    closure = _referred(table, table.references, closure, targets)
+    return Plan(runs, closure, ~_fed(table, table.references, closure, runs), cut)
 
 
 def _referred(table: PacketTable, references: References, most: Bools, targets: Int64s) -> Bools:
@@ -116,6 +116,26 @@ def _referred(table: PacketTable, references: References, most: Bools, targets: 
         if (gaps[follow] >= references.reach).any():
             return most
     return closure
+
+
+def _fed(table: PacketTable, references: References, closure: Bools, runs: Sequence[Run]) -> Bools:
+    """The closure, and what entries within a run name, which is nothing that they are made of.
+
+    They keep it for the leading pictures. Decoders that are never shown a packet may refuse a picture that names it.
+    """
+    if table.skips:
+        return closure
+    waiting: list[int] = []
+    for run in runs:
+        for entry in np.flatnonzero((table.entry & closure)[run.start + 1 : run.stop]).tolist():
+            waiting.extend(references.needs[run.start + 1 + entry])
+    fed = closure.copy()
+    while waiting:
+        packet = waiting.pop()
+        if not fed[packet]:
+            fed[packet] = True
+            waiting.extend(references.needs[packet])
+    return fed
 
 
 def governing(table: PacketTable, targets: Int64s) -> tuple[Int64s, Int64s]:

@@ -7,7 +7,7 @@ import numpy as np
 from gpupipe._native import HeaderScanner
 from gpupipe.decode.headers.picture import FACTS, Pictures
 
-SCANNED = frozenset(("av1", "h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "mpeg4", "vp8", "vp9"))
+SCANNED = frozenset(("av1", "h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "mpeg4", "vp8", "vp9", "vvc"))
 """FFmpeg's names of the codecs whose headers are read."""
 
 INTRA = frozenset(
