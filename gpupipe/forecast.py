@@ -32,6 +32,7 @@ from gpupipe.settings import Run
 from gpupipe.sinks.base import Place
 from gpupipe.summary import EXIT_DONE, EXIT_USAGE
 from gpupipe.trial import MAX_PROBED, PATIENCE_SECONDS, Bench, Survey, Trial
+from gpupipe.watchdog import patience
 
 SEED = 42
 
@@ -183,14 +184,15 @@ class _Look:
         sample = [int(n) for n in random.permutation(random.choice(todo, min(MAX_PROBED, len(todo)), replace=False))]
         block = os.statvfs(self._there).f_frsize
         settings = {"fingerprint": how.fingerprint, "memory_bytes": how.memory_per_worker}
-        patience = min(PATIENCE_SECONDS, how.item_timeout or PATIENCE_SECONDS)
         posts, notices = how.posts(job.backend)
         self._notices += notices
         bench = Bench(job, self._plan, self._scratch, block, settings, posts[0])
-        survey = bench.probe(sample, patience) if sample else Survey()
+        look = min(PATIENCE_SECONDS, how.item_timeout or PATIENCE_SECONDS)
+        survey = bench.probe(sample, look) if sample else Survey()
         absent = survey.reasons.get("MissingInputError")
         missing = absent is not None and absent.count == survey.probed
-        trial = bench.work(sample[: survey.probed], patience) if sample and not missing else Trial()
+        allowed = patience(job, self._plan, how.item_timeout)
+        trial = bench.work(sample[: survey.probed], allowed) if sample and not missing else Trial()
 
         if posts[0].device is not None:
             self._notices.append("a GPU works many clips at a time, of which the trial worked one: it takes less time")

@@ -42,18 +42,23 @@ class Hand(Closing):
         What it is told first.
     folder : Path
         For its log.
-    patience : float
-        Seconds that an item may take.
+    patience : callable
+        Seconds that an item may take, by its ordinal.
     post : Post, optional
         Where it works; default a CPU core.
     """
 
     def __init__(
-        self, module: str, setup: dict[str, Any], folder: Path, patience: float, post: Post | None = None
+        self,
+        module: str,
+        setup: dict[str, Any],
+        folder: Path,
+        patience: Callable[[int], float],
+        post: Post | None = None,
     ) -> None:
         self._module, self._setup, self._folder, self._patience = module, setup, folder, patience
         self._post = post
-        self._watchdog = Watchdog(lambda ordinal: patience)
+        self._watchdog = Watchdog(patience)
         self._member: Member | None = None
         self._started = 0
 
@@ -92,9 +97,10 @@ class Hand(Closing):
                             return self._given_up(member, message)
                         if answers(message):
                             return heard
-                if self._watchdog.overdue([member]):
+                for _, ordinal in self._watchdog.overdue([member]):
                     self.close()
-                    return Lost("hang", f"not done after {self._patience:g} s")
+                    words = "not done" if ordinal is None else f"not done after {self._patience(ordinal):g} s"
+                    return Lost("hang", words)
                 if member.pulse.read().ordinal is None and time.monotonic() - asked > START_SECONDS:
                     raise StoppedError(f"a worker did not start within {START_SECONDS:.0f} s")
         return self._died(member)

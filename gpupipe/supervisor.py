@@ -15,7 +15,7 @@ import numpy as np
 
 from gpupipe.death import death, judge
 from gpupipe.errors import OutputError, StoppedError
-from gpupipe.fingerprint import fingerprint, patience_seconds
+from gpupipe.fingerprint import fingerprint
 from gpupipe.gauges import Gauges
 from gpupipe.job import Job
 from gpupipe.leases import Leases
@@ -30,7 +30,7 @@ from gpupipe.pulse import Beat
 from gpupipe.sinks.base import Place, Sink
 from gpupipe.sinks.files import BatchSync
 from gpupipe.summary import FAILURE_RATE
-from gpupipe.watchdog import Watchdog
+from gpupipe.watchdog import Watchdog, patience
 
 COMMIT_SECONDS = 1.0
 COMMIT_ITEMS = 5000
@@ -87,9 +87,7 @@ class Supervisor:
         self._setup, self._plan, self._ledger, self._epoch = setup, plan, ledger, epoch
         self._sink, self._place, self._reporter, self._job = sink, place, reporter, job
         self._fail_fast, self._max_failure_rate, self._on_commit = fail_fast, max_failure_rate, on_commit
-        self._watchdog = Watchdog(
-            lambda ordinal: item_timeout or patience_seconds(job.input_file(plan.item(ordinal)), job.pace)
-        )
+        self._watchdog = Watchdog(patience(job, plan, item_timeout))
         self._record = record
         self._events: list[Event] = []
         self._states = states

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -26,7 +26,8 @@ from gpupipe.sinks.files import remove_tree
 MIN_PROBED, MAX_PROBED = 8, 64
 MIN_WORKED = 4
 PROBE_SECONDS, TRIAL_SECONDS = 2.0, 3.0  # no new item after that, the least number aside
-PATIENCE_SECONDS = 10.0  # for one item
+LONGEST_SECONDS = 60.0  # no new item after that, were it only the second: long clips take minutes each
+PATIENCE_SECONDS = 10.0  # for a look at one input
 LOST_ALLOWED = 3  # each costs a new process, or all the patience there is
 
 
@@ -159,7 +160,7 @@ class Bench:
         """Look at the inputs of the sample's first items: as many as the time allows."""
         survey = Survey()
         lengths: list[float] = []
-        with Hand("gpupipe.prober", self._setup, self._logs, patience) as hand:
+        with Hand("gpupipe.prober", self._setup, self._logs, lambda ordinal: patience) as hand:
             for ordinal in _in_time(sample, MIN_PROBED, PROBE_SECONDS, hand):
                 survey.probed += 1
                 answer = hand.ask({"probe": ordinal}, lambda message: True)
@@ -177,8 +178,11 @@ class Bench:
         survey.seconds = Spread(min(lengths), median(lengths), max(lengths)) if lengths else None
         return survey
 
-    def work(self, sample: Iterable[int], patience: float = PATIENCE_SECONDS) -> Trial:
-        """Work the sample's first items as a run would, one after another: as many as the time allows."""
+    def work(self, sample: Iterable[int], patience: Callable[[int], float]) -> Trial:
+        """Work the sample's first items as a run would, one after another: as many as the time allows.
+
+        Each may take as long as in a run, see :func:`gpupipe.watchdog.patience`.
+        """
         trial = Trial()
         first: list[float] = []
         with Hand("gpupipe.worker", self._setup, self._logs, patience, self._post) as hand:
@@ -238,9 +242,10 @@ class Bench:
 
 
 def _in_time(sample: Iterable[int], least: int, seconds: float, hand: Hand) -> Iterator[int]:
-    began = None
+    began: float | None = None
     for number, ordinal in enumerate(sample):
-        if hand.started > LOST_ALLOWED or (number >= least and time.monotonic() - (began or 0.0) > seconds):
+        passed = 0.0 if began is None else time.monotonic() - began
+        if hand.started > LOST_ALLOWED or passed > (seconds if number >= least else LONGEST_SECONDS):
             return
         yield ordinal
         began = began or time.monotonic()  # starting the process is not counted

@@ -49,8 +49,11 @@ class Verdict:
     damaged : int
         Items that must be done again.
     repaired : bool
-        True where they are pending now.
+        True where these items are pending, and the files beside them taken back.
     seconds : float
+    beside : list of str
+        Files beside the items that differ (those of the whole dataset: its index, ``failed.jsonl``, a pickle); a
+        repair has them written again.
     """
 
     output: str
@@ -64,6 +67,7 @@ class Verdict:
     damaged: int = 0
     repaired: bool = False
     seconds: float = 0.0
+    beside: list[str] = field(default_factory=list)
 
     def text(self) -> str:
         """For a person; the faults themselves are said as they are found."""
@@ -75,17 +79,22 @@ class Verdict:
             lines.append(f"{self.pending} items are pending: the same command as before works them")
         if not self.faults:
             lines.append("all is as it was written")
-        elif self.repaired:
-            lines.append(
-                f"{len(self.faults)} differences; {self.damaged} items are pending now: the same command as before, "
-                f"or gpupipe retry {self.output}, does them again"
-            )
         else:
-            lines.append(
-                f"{len(self.faults)} differences; {self.damaged} items must be done again: "
-                f"gpupipe verify --repair {self.output}"
-            )
+            lines.append(f"{len(self.faults)} differences; {self._next_step()}")
         return "\n".join(lines)
+
+    def _next_step(self) -> str:
+        again, repair = f"gpupipe retry {self.output}", f"gpupipe verify --repair {self.output}"
+        if self.damaged and self.repaired:
+            return f"{self.damaged} items are pending now: the same command as before, or {again}, does them again"
+        if self.damaged:
+            return f"{self.damaged} items must be done again: {repair}"
+        files = " and ".join(self.beside)
+        if files and self.repaired:
+            return f"no item is damaged; the same command as before, or {again}, writes {files} again"
+        if files:
+            return f"no item is damaged; {files} must be written again: {repair}, then {again}"
+        return "no item is damaged, and nothing of that is for a repair"
 
     @property
     def exit_code(self) -> int:
@@ -131,13 +140,14 @@ def verify(
         damaged = sorted({ordinal for fault in check.found for ordinal in fault.ordinals})
         if repair:
             _send_back(bookkeeping, plan, job, layout, damaged)
-            if check.found:
+            if damaged or check.beside:
                 Remains(out).remove(job.remains())
     return replace(
         check.verdict,
         faults=[_line(fault, out) for fault in check.found],
         damaged=len(damaged),
-        repaired=repair and bool(check.found),
+        beside=[_named(path, out) for path in check.beside],
+        repaired=repair and bool(damaged or check.beside),
         seconds=time.monotonic() - began,
     )
 
@@ -149,6 +159,7 @@ class _Check:
         self._place = Place(out, out / BOOKKEEPING, Path(), plan.count, job.shard_size)
         self._sink: Sink = job.sink(self._place)
         self.found: list[Fault] = []
+        self.beside: list[Path] = []
         self.verdict = Verdict(str(out), plan.count, 0, 0, plan.count, 0, 0)
 
     def faults(self, deep: int, seed: int) -> Iterator[Fault]:
@@ -159,7 +170,9 @@ class _Check:
         yield from self._item_faults()
         yield from self._sink.extra(set(blob_names(self._job, self._plan)))
         if self.verdict.pending == 0:
-            yield from Remains(self._out).faults(self._job.remains())
+            for fault in Remains(self._out).faults(self._job.remains()):
+                self.beside.append(fault.path)
+                yield fault
         if deep:
             yield from self._deep(deep, seed)
 
@@ -213,5 +226,8 @@ def _send_back(bookkeeping: Path, plan: Plan, job: Job, layout: dict[str, int], 
 
 
 def _line(fault: Fault, out: Path) -> str:
-    path = fault.path.relative_to(out) if fault.path.is_relative_to(out) else fault.path
-    return f"{path}: {fault.text}"
+    return f"{_named(fault.path, out)}: {fault.text}"
+
+
+def _named(path: Path, out: Path) -> str:
+    return str(path.relative_to(out) if path.is_relative_to(out) else path)

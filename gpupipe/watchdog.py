@@ -9,11 +9,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
+from gpupipe.fingerprint import patience_seconds
+from gpupipe.job import Job
 from gpupipe.member import Member
+from gpupipe.plan import Plan
 
 _LONGEST_TICK_SECONDS = 2.0  # the supervisor's loop turns several times a second; a longer gap was no turn of it
 _CHECK_SECONDS = 1.0
 IDLE_SECONDS = 300.0  # with work or told to end, and none in hand; a slow disk may hold a start or a write for a while
+
+
+def patience(job: Job, plan: Plan, item_timeout: float | None) -> Callable[[int], float]:
+    """Seconds that each ordinal may take: as many as were asked for, else by its input's size and the job's pace."""
+    return lambda ordinal: item_timeout or patience_seconds(job.input_file(plan.item(ordinal)), job.pace)
 
 
 class Watchdog:

@@ -96,7 +96,7 @@ def _items(dataset: Dataset) -> Iterator[tuple[Outcome, Any]]:
 def _common(outcome: Outcome, item: Any) -> dict[str, Any]:
     return {
         "ordinal": outcome.ordinal,
-        "id": item["path"],
+        "id": item.get("id", item["path"]),
         "split": item["split"],
         "video_id": item["video"],
         "status": STATES[outcome.state],

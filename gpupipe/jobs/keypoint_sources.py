@@ -48,12 +48,20 @@ class SourceClip:
         a video in a list, as the list has it: it may be absolute.
     frames : tuple of str or None
         File names in `path`, sorted, at least one; None for a video.
+    time : int
+        How many times `path` came up to here; more than 1 only where a list names a video again.
     """
 
     split: str
     video: str
     path: str
     frames: tuple[str, ...] | None
+    time: int = 1
+
+    @property
+    def id(self) -> str:
+        """Unique in the dataset: its path, from the second time on with ``~2``, ``~3``, ..., as `video` has it."""
+        return self.path if self.time == 1 else f"{self.path}~{self.time}"
 
     def frame_path(self, place: int) -> str:
         """Path of the picture at a place from 0, relative to :attr:`Clips.root`; only of a folder of frames."""
@@ -258,8 +266,10 @@ def _chosen(asked: tuple[str, ...], there: dict[str, str], where: str) -> dict[s
 
 
 def _videos(split: str, folder: str, names: Sequence[str]) -> Iterator[SourceClip]:
+    times: Counter[str] = Counter()
     for video, name in zip(_distinct([posixpath.basename(name) for name in names]), names, strict=True):
-        yield SourceClip(split, video, posixpath.join(folder, name), None)
+        times[name] += 1
+        yield SourceClip(split, video, posixpath.join(folder, name), None, times[name])
 
 
 def _distinct(names: Sequence[str]) -> Iterator[str]:

@@ -140,6 +140,8 @@ class KeypointsJob:
         found = clips(self.source(), self.splits or None, self.max_samples_per_split)
         for clip in found:
             item: dict[str, Any] = {"split": clip.split, "video": clip.video, "path": clip.path}
+            if clip.id != clip.path:
+                item["id"] = clip.id
             if self.items == "clips":
                 writer.add(item if clip.frames is None else {**item, "frames": list(clip.frames)})
                 continue
@@ -151,9 +153,9 @@ class KeypointsJob:
             writer.notices.append(f"{len(found.empty)} folders without a picture or video, such as {found.empty[0]}")
 
     def item_id(self, ordinal: int, item: Any) -> str:
-        """Its path in the dataset."""
-        path = item.get("path") if isinstance(item, dict) else None
-        return path if isinstance(path, str) else f"{ordinal:06d}"
+        """Its path in the dataset; of a video that a list names again, as :attr:`SourceClip.id`."""
+        name = item.get("id", item.get("path")) if isinstance(item, dict) else None
+        return name if isinstance(name, str) else f"{ordinal:06d}"
 
     def blob_name(self, ordinal: int, item: Any) -> str | None:
         """``{ordinal:08d}`` of a clip; pictures are rows."""

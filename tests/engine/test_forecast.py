@@ -231,6 +231,19 @@ def test_an_item_that_hangs_is_ended_and_listed(toys, tmp_path, word):
     assert found.trial.done == 7
 
 
+def test_an_item_may_take_as_long_as_in_a_run(toys, tmp_path, monkeypatch):
+    """A clip of many frames is worked for longer than a look at an input may take."""
+    monkeypatch.setattr(forecast, "PATIENCE_SECONDS", 1.1)
+    found = look(toys(["ok"] * 2, delay=2.5), tmp_path / "out")
+    assert (found.trial.done, found.trial.reasons) == (2, {})
+
+
+def test_a_trial_of_long_items_has_few(toys, tmp_path, monkeypatch):
+    monkeypatch.setattr(trial, "LONGEST_SECONDS", 0.0)
+    found = look(toys(["ok"] * 9), tmp_path / "out")
+    assert (found.trial.worked, found.trial.done) == (1, 1) and found.seconds is not None
+
+
 def test_items_that_all_crash_end_the_trial_not_the_dry_run(toys, tmp_path):
     job = toys(["crash"] * 50, format="samples")
     found = look(job, tmp_path / "out")

@@ -166,7 +166,9 @@ def test_what_belongs_to_no_item_is_said_and_left(output):
     (out / "notes.txt").write_text("a person's own")
     found = verify(job, out, repair=True)
     assert found.faults == [f"{stray.name}: belongs to no item"]
-    assert stray.exists()
+    assert stray.exists() and not found.repaired
+    assert "no item is damaged, and nothing of that is for a repair" in found.text()
+    assert (out / "failed.jsonl").exists() and (out / ".gpupipe/index.json").exists()
 
 
 def test_a_place_that_should_be_empty_is_looked_at(output):

@@ -268,6 +268,14 @@ def test_listed_videos_of_one_name_are_numbered(tmp_path):
     assert [clip.video for clip in found(path)] == ["a", "a~3", "a~2", "a.mkv", "a~4", "a~5"]
 
 
+def test_a_video_listed_again_is_an_item_of_its_own(tmp_path):
+    path = tmp_path / "list"
+    path.write_text("x/a.mp4\ny/a.mp4\nx/a.mp4\nx/a.mp4\n")
+    clips_of_it = found(path)
+    assert [clip.path for clip in clips_of_it] == ["x/a.mp4", "y/a.mp4", "x/a.mp4", "x/a.mp4"]
+    assert [clip.id for clip in clips_of_it] == ["x/a.mp4", "y/a.mp4", "x/a.mp4~2", "x/a.mp4~3"]
+
+
 def test_many_of_one_name(tmp_path):
     path = tmp_path / "list"
     path.write_text("".join(f"{number}/rgb.mp4\n" for number in range(20_000)))

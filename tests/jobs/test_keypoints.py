@@ -271,6 +271,41 @@ def test_status_takes_the_file_which_is_made_again_with_its_dataset(tree, tmp_pa
     assert len(pickle.loads((tmp_path / "all.pkl").read_bytes())["train"]["keypoints"]) == 8
 
 
+@pytest.mark.parametrize("damage", ["altered", "cut", "missing"])
+def test_a_damaged_pickle_is_named_and_written_again(tree, tmp_path, damage):
+    out, file = tmp_path / "all.pkl.gpupipe", tmp_path / "all.pkl"
+    job = job_of(tree, pickle="all.pkl")
+    go(job, out)
+    whole = file.read_bytes()
+    if damage == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(whole[:-1] if damage == "cut" else whole[:99] + b"?" + whole[100:])
+    found = gpupipe.verify(file)
+    assert found.faults == [f"{file}: {'missing' if damage == 'missing' else 'is altered'}"]
+    assert (found.beside, found.damaged, found.exit_code) == ([str(file)], 0, 1)
+    repair, again = f"gpupipe verify --repair {out}", f"gpupipe retry {out}"
+    assert f"1 differences; no item is damaged; {file} must be written again: {repair}, then {again}" in found.text()
+    found = gpupipe.verify(file, repair=True)
+    assert f"no item is damaged; the same command as before, or {again}, writes {file} again" in found.text()
+    with closing(Plan(out / ".gpupipe" / "plan")) as plan:
+        retry(job_of_plan(FakeKeypointsJob, plan), Run(out, workers=1), Choice(), Quiet())
+    assert file.read_bytes() == whole and gpupipe.verify(file).faults == []
+
+
+def test_a_video_that_is_listed_twice_is_two_items(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"no video")
+    (tmp_path / "list.txt").write_text("a.mp4\na.mp4\n")
+    out = tmp_path / "out"
+    go(job_of(tmp_path / "list.txt", "clips"), out)
+    failures = [json.loads(line) for line in (out / "failed.jsonl").read_text().splitlines()]
+    assert [failure["id"] for failure in failures] == ["a.mp4", "a.mp4~2"]
+    assert [(row["id"], row["path"], row["video_id"]) for row in table(out)] == [
+        ("a.mp4", "a.mp4", "a"),
+        ("a.mp4~2", "a.mp4", "a~2"),
+    ]
+
+
 def test_a_file_of_others_is_not_replaced(tree, tmp_path):
     (tmp_path / "all.pkl").write_bytes(b"somebody's work")
     with pytest.raises(UsageError, match=r"all\.pkl: is there, and no run of gpupipe recorded it"):
