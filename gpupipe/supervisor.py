@@ -7,33 +7,31 @@ from __future__ import annotations
 
 import selectors
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from gpupipe.commits import GroupCommit
 from gpupipe.death import death, judge
 from gpupipe.errors import OutputError, StoppedError
 from gpupipe.fingerprint import fingerprint
-from gpupipe.gauges import Gauges
 from gpupipe.job import Job
 from gpupipe.leases import Leases
 from gpupipe.ledger import Ledger
 from gpupipe.machine import Usage, oom_kills
 from gpupipe.member import Member
-from gpupipe.outcome import DONE, FAILED, PENDING, Event, Outcome, RunRecord
+from gpupipe.outcome import FAILED, PENDING, Event, Outcome, RunRecord
 from gpupipe.plan import Plan
 from gpupipe.posts import Post
-from gpupipe.progress import Reporter, Snapshot
+from gpupipe.progress import Reporter
 from gpupipe.pulse import Beat
 from gpupipe.sinks.base import Place, Sink
-from gpupipe.sinks.files import BatchSync
 from gpupipe.summary import FAILURE_RATE
+from gpupipe.tally import Tally
 from gpupipe.watchdog import Watchdog, patience
 
-COMMIT_SECONDS = 1.0
-COMMIT_ITEMS = 5000
 LEASES_AHEAD = 2  # one at work, one waiting, so that no worker idles for a message
 CRASHES_ALLOWED = 1  # a suspect is tried once more, alone
 IDLE_DEATHS_ALLOWED = 3  # in a row, no item finished between them
@@ -84,14 +82,13 @@ class Supervisor:
         item_timeout: float | None = None,
         on_commit: Callable[[], None] | None = None,
     ) -> None:
-        self._setup, self._plan, self._ledger, self._epoch = setup, plan, ledger, epoch
+        self._setup, self._plan, self._epoch = setup, plan, epoch
         self._sink, self._place, self._reporter, self._job = sink, place, reporter, job
-        self._fail_fast, self._max_failure_rate, self._on_commit = fail_fast, max_failure_rate, on_commit
+        self._fail_fast, self._max_failure_rate = fail_fast, max_failure_rate
         self._watchdog = Watchdog(patience(job, plan, item_timeout))
-        self._record = record
-        self._events: list[Event] = []
-        self._states = states
-        self._owned = owned
+        self._commits = GroupCommit(ledger, sink, place, states, owned, on_commit)
+        self._tally = Tally(states, owned, record, posts)
+        self.snapshot = self._tally.snapshot
         pending = owned & (states == PENDING)
         order = plan.order
         self._positions = None if order is None else np.argsort(order)
@@ -99,29 +96,13 @@ class Supervisor:
         self._posts = list(posts)
         self._workers = min(len(posts), self._leases.left)  # at a time; a lost card's place is another post's
         self._lost: set[str] = set()  # cards that no longer answer
-        self._gauges = Gauges(self._posts) if any(post.gpu for post in self._posts) else None
-        shard_of = np.arange(plan.count) // place.shard_size
-        self._pending_in_shard = np.bincount(shard_of[pending], minlength=place.shards)
-        self._owned_shards = np.unique(shard_of[owned])
         self._members: dict[int, Member] = {}
         self._selector = selectors.DefaultSelector()
-        self._sync = BatchSync(place.out)
-        self._batch: list[Outcome] = []
-        self._committed = time.monotonic()
-        self._began = time.monotonic()
         self._crashes: Counter[int] = Counter()
         self._idle_deaths = self._failures = 0
         self._oom = oom_kills()
-        self._recent: deque[tuple[float, int]] = deque()
         self.stop_reason = ""
         self._told = False
-        owned_states = states[owned]
-        self.snapshot = Snapshot(
-            total=int(owned.sum()),
-            earlier=int((owned_states != PENDING).sum()),
-            done=int((owned_states == DONE).sum()),
-            failed=int((owned_states == FAILED).sum()),
-        )
 
     # ---- the loop
 
@@ -134,11 +115,7 @@ class Supervisor:
             The run cannot go on; what was finished is committed.
         """
         try:
-            for shard in map(int, self._owned_shards):
-                if self._pending_in_shard[shard]:
-                    self._sink.reopen(shard)
-                else:
-                    self._publish_if_complete(shard)
+            self._commits.open_shards()
             while self._leases.left or self._members:
                 if self.stop_reason:
                     self._stop()
@@ -146,7 +123,7 @@ class Supervisor:
                 self._staff()
                 for key, _ in self._selector.select(_TICK_SECONDS):
                     self._hear(key.data)
-                if self._due():
+                if self._commits.due:
                     self._commit()
                 self._show()
             self._commit()
@@ -158,9 +135,8 @@ class Supervisor:
         finally:
             self._end_all()
             self._selector.close()
-            self._sync.close()
-            if self._gauges is not None:
-                self._gauges.close()
+            self._commits.close()
+            self._tally.close()
 
     def stop(self, reason: str) -> None:
         """Ask that every worker finishes the item in hand and the run then ends; may be called by a signal handler."""
@@ -240,7 +216,8 @@ class Supervisor:
                 self._note("recycle", message["recycle"], member.number)
             else:
                 member.depth = message.get("depth", member.depth)
-                self._take_stock(member, message["stages"], Usage(*message["usage"]))
+                before, member.usage = member.usage, Usage(*message["usage"])
+                self._tally.use(message["stages"], before, member.usage)
                 for row in message["completed"]:
                     self._complete(member, row)
         if member.wire.closed:
@@ -254,17 +231,8 @@ class Supervisor:
             self._note("audit", text, member.number, ordinal)
             self._reporter.notice(text)
 
-    def _take_stock(self, member: Member, stages: dict[str, float], usage: Usage) -> None:
-        record, before, member.usage = self._record, member.usage, usage
-        for stage, seconds in stages.items():
-            record.stages[stage] = record.stages.get(stage, 0.0) + seconds
-        record.cpu_seconds += usage.cpu_seconds - before.cpu_seconds
-        record.read_bytes += usage.read_bytes - before.read_bytes
-        record.written_bytes += usage.written_bytes - before.written_bytes
-        record.peak_bytes = max(record.peak_bytes, usage.peak_bytes)
-
     def _note(self, kind: str, text: str, worker: int = -1, ordinal: int = -1) -> None:
-        self._events.append(Event(time.time(), kind, worker, ordinal, text))
+        self._commits.note(Event(time.time(), kind, worker, ordinal, text))
 
     def _complete(self, member: Member, row: list[Any]) -> None:
         ordinal, state, seconds, backend, fingerprint, checksum, nbytes, stage, error, message, record = row
@@ -291,12 +259,9 @@ class Supervisor:
         self._settle(outcome)
 
     def _settle(self, outcome: Outcome) -> None:
-        self._batch.append(outcome)
-        if outcome.state == DONE:
-            self.snapshot.done += 1
-        else:
-            self.snapshot.failed += 1
-            self.snapshot.reasons[outcome.error] += 1
+        self._commits.add(outcome)
+        self._tally.add(outcome)
+        if outcome.state == FAILED:
             self._failures += 1
             if self._fail_fast:
                 self.stop(f"--fail-fast: item {outcome.ordinal} failed: {outcome.message}")
@@ -403,63 +368,19 @@ class Supervisor:
             member.pulse.close()
         self._members.clear()
 
-    # ---- the ledger
-
-    def _due(self) -> bool:
-        waited = time.monotonic() - self._committed
-        return bool(self._batch or self._events) and (waited > COMMIT_SECONDS or len(self._batch) >= COMMIT_ITEMS)
+    # ---- the ledger and the display
 
     def _commit(self) -> None:
-        """Data first, then the ledger, then the names that only whole shards get."""
-        self._committed = time.monotonic()
-        if not self._batch and not self._events:
-            return
-        # Taken before the sync: after one that failed nothing of this batch may be called done, also not by a second
-        # sync, which the kernel lets succeed although the pages are lost.
-        batch, self._batch = self._batch, []
-        events, self._events = self._events, []
-        self._sync()
-        record = self._record
-        record.at, record.seconds = time.time(), self._committed - self._began
-        record.rate, record.workers = self.snapshot.rate, len(self._members)
-        self._ledger.commit(batch, record, events)
-        for outcome in batch:
-            self._states[outcome.ordinal] = outcome.state
-            self._pending_in_shard[outcome.ordinal // self._place.shard_size] -= 1
-        for shard in sorted({outcome.ordinal // self._place.shard_size for outcome in batch}):
-            self._publish_if_complete(shard)
-        if self._on_commit is not None:
-            self._on_commit()
-
-    def _publish_if_complete(self, shard: int) -> None:
-        if self._pending_in_shard[shard] == 0 and not self._sink.published(shard):
-            items = self._place.shard_items(shard)
-            self._sink.publish(shard, self._states[items.start : items.stop] == DONE)
+        self._commits.commit(self._tally.record(len(self._members)))
 
     def _commit_what_is_sound(self) -> None:
         # The run is ending on an error that is being raised: a second one (a disk that is still full) adds nothing,
         # and what is not committed is done again.
+        count = self._commits.waiting
         try:
             self._commit()
         except OutputError as error:
-            self._reporter.notice(f"the last {len(self._batch)} outcomes could not be kept: {error}")
-
-    # ---- the display
+            self._reporter.notice(f"the last {count} outcomes could not be kept: {error}")
 
     def _show(self) -> None:
-        now = time.monotonic()
-        shown = self.snapshot
-        shown.seconds = now - self._began
-        self._recent.append((now, shown.done + shown.failed))
-        while now - self._recent[0][0] > 20.0:
-            self._recent.popleft()
-        then, count = self._recent[0]
-        shown.rate = (shown.done + shown.failed - count) / (now - then) if now > then else 0.0
-        if self._gauges is not None and self._gauges.look():
-            shown.gpus = self._gauges.gauges
-            self._record.facts["gpus"] = {gauge.label: gauge.record() for gauge in shown.gpus}
-        shown.workers = [(member.number, member.pulse.read()) for member in self._members.values()]
-        record = self._record
-        shown.stages, shown.cpu_seconds, shown.peak_bytes = record.stages, record.cpu_seconds, record.peak_bytes
-        shown.read_bytes, shown.written_bytes = record.read_bytes, record.written_bytes
-        self._reporter.update(shown)
+        self._reporter.update(self._tally.look(self._members.values()))

@@ -109,12 +109,13 @@ class _Silent:
 
 
 def _one(workers: int, how: str, pairs: str, clips: str, out: str) -> int:
-    from gpupipe import launch, supervisor
+    from gpupipe import commits as group
+    from gpupipe import launch
     from gpupipe.jobs.clips import ClipsJob
 
     commits, seconds = 0, 0.0
-    commit, opened = supervisor.Ledger.commit, supervisor.Ledger.__init__
-    sync = supervisor.BatchSync.__call__ if how == "with" else lambda self: None
+    commit, opened = group.Ledger.commit, group.Ledger.__init__
+    sync = group.BatchSync.__call__ if how == "with" else lambda self: None
 
     def counted(self: Any, outcomes: Any, *rest: Any, **words: Any) -> None:
         nonlocal commits, seconds
@@ -133,10 +134,10 @@ def _one(workers: int, how: str, pairs: str, clips: str, out: str) -> int:
         opened(self, *rest, **words)
         self._db.execute("pragma synchronous = off")
 
-    supervisor.Ledger.commit = counted  # type: ignore[method-assign]
-    supervisor.BatchSync.__call__ = timed  # type: ignore[method-assign]
+    group.Ledger.commit = counted  # type: ignore[method-assign]
+    group.BatchSync.__call__ = timed  # type: ignore[method-assign]
     if how == "without":
-        supervisor.Ledger.__init__ = fast  # type: ignore[method-assign]
+        group.Ledger.__init__ = fast  # type: ignore[method-assign]
     job = ClipsJob(pairs_json=pairs, clips_dir=clips)
     summary = launch.run(job, launch.Run(Path(out), workers=workers), _Silent())
     assert summary.done == summary.items, summary.reasons

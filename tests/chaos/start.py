@@ -15,7 +15,7 @@ import board
 import planted
 from helpers import Quietly
 
-from gpupipe import launch, supervisor
+from gpupipe import commits, launch, supervisor
 from gpupipe.launch import Run
 
 _STEPS = ("rename", "unlink", "mkdir", "rmdir", "fsync", "ftruncate", "pwritev", "write")
@@ -26,13 +26,13 @@ def main() -> int:
     job = getattr(planted, name)(**options)
     how["output"] = Path(how["output"])
     shown = board.mine(job.marks)
-    supervisor.COMMIT_SECONDS = how.pop("commit_seconds")
+    commits.COMMIT_SECONDS = how.pop("commit_seconds")
     if "die_at" in how:
         _die_at(how.pop("die_at"), shown)
     else:
         _count_items(shown)
-    shown.watch(supervisor.BatchSync, "__call__", "syncing")
-    shown.watch(supervisor.Ledger, "commit", "committing")
+    shown.watch(commits.BatchSync, "__call__", "syncing")
+    shown.watch(commits.Ledger, "commit", "committing")
     shown.watch(launch._Session, "_end", "ending")
     return launch.run(job, Run(**how), Quietly()).exit_code
 
@@ -69,8 +69,8 @@ def _die_at(number: int, shown: board.Board) -> None:
 
     for name in _STEPS:
         before(os, name)
-    before(supervisor.BatchSync, "__call__")
-    before(supervisor.Ledger, "commit")
+    before(commits.BatchSync, "__call__")
+    before(commits.Ledger, "commit")
 
 
 if __name__ == "__main__":

@@ -21,10 +21,10 @@ from helpers import Quietly, start, start_run, tree, workers_of
 from others import GrowingJob, PatientJob, PoisonedClips, VanishingClips
 from toy import ToyJob
 
+import gpupipe.commits
 import gpupipe.launch
 import gpupipe.ledger
 import gpupipe.planning
-import gpupipe.supervisor
 from gpupipe import watchdog
 from gpupipe.errors import OutputError, StoppedError
 from gpupipe.job import class_path
@@ -177,7 +177,7 @@ def test_power_loss_after_any_commit_loses_nothing(toys, tmp_path, monkeypatch):
         folder = tmp_path / form
         go(job, folder / "calm", workers=2)
         out, synced, states = folder / "out", folder / "synced", []
-        sync, commit = gpupipe.supervisor.BatchSync.__call__, gpupipe.supervisor.Ledger.commit
+        sync, commit = gpupipe.commits.BatchSync.__call__, gpupipe.commits.Ledger.commit
 
         def syncing(self, out=out, synced=synced, sync=sync):
             sync(self)
@@ -192,9 +192,9 @@ def test_power_loss_after_any_commit_loses_nothing(toys, tmp_path, monkeypatch):
                 shutil.copy(self.path, states[-1] / ".gpupipe/shard-0/ledger.db")
 
         with monkeypatch.context() as patch:
-            patch.setattr(gpupipe.supervisor, "COMMIT_SECONDS", 0.08)
-            patch.setattr(gpupipe.supervisor.BatchSync, "__call__", syncing)
-            patch.setattr(gpupipe.supervisor.Ledger, "commit", committing)
+            patch.setattr(gpupipe.commits, "COMMIT_SECONDS", 0.08)
+            patch.setattr(gpupipe.commits.BatchSync, "__call__", syncing)
+            patch.setattr(gpupipe.commits.Ledger, "commit", committing)
             go(job, out, workers=2)
         assert len(states) >= 2
         for state in (states[0], states[-1]):
@@ -252,7 +252,7 @@ def test_the_wall_clock_may_jump(toys, tmp_path, monkeypatch):
         return real() + (3e8 if len(looks) % 2 else -3e8)
 
     monkeypatch.setattr(time, "time", jumping)
-    monkeypatch.setattr(gpupipe.supervisor, "COMMIT_SECONDS", 0.1)
+    monkeypatch.setattr(gpupipe.commits, "COMMIT_SECONDS", 0.1)
     summary = go(job, tmp_path / "out", workers=2, item_timeout=20, checkpoint_file=tmp_path / "check.json")
     assert (summary.done, summary.reasons) == (60, {"InputError": 1, "crash": 1})
     assert 0 < summary.seconds < 60
@@ -341,7 +341,7 @@ def test_a_reader_that_holds_the_ledger_only_delays_the_run(toys, tmp_path):
     with closing(sqlite3.connect(database, isolation_level=None)) as reader:
         reader.execute("begin")
         before = reader.execute("select count(*) from items").fetchone()
-        until(_after(2.5 * gpupipe.supervisor.COMMIT_SECONDS))
+        until(_after(2.5 * gpupipe.commits.COMMIT_SECONDS))
         assert reader.execute("select count(*) from items").fetchone() == before
         reader.execute("commit")
     assert process.wait(60) == 0

@@ -275,9 +275,9 @@ def test_overwrite_with_input_that_cannot_be_read_removes_nothing(toys, tmp_path
 
 def test_nothing_is_done_after_a_sync_that_failed(toys, tmp_path, monkeypatch):
     """The kernel reports lost pages once: a second sync succeeds, and must not make the batch count."""
-    from gpupipe import supervisor
+    from gpupipe import commits
 
-    class Failing(supervisor.BatchSync):
+    class Failing(commits.BatchSync):
         calls = 0
 
         def __call__(self):
@@ -285,7 +285,7 @@ def test_nothing_is_done_after_a_sync_that_failed(toys, tmp_path, monkeypatch):
             if self.calls == 1:
                 raise OutputError(5, "cannot write: Input/output error")
 
-    monkeypatch.setattr(supervisor, "BatchSync", Failing)
+    monkeypatch.setattr(commits, "BatchSync", Failing)
     job = toys(["ok"] * 5)
     with pytest.raises(OutputError):
         go(job, tmp_path / "out")

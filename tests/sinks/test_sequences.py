@@ -547,9 +547,9 @@ import sys
 from pathlib import Path
 from helpers import Quietly
 from sequence_toy import SequenceToy
-from gpupipe import supervisor
+from gpupipe import commits
 from gpupipe.launch import Run, run
-supervisor.COMMIT_SECONDS = 0.02
+commits.COMMIT_SECONDS = 0.02
 run(SequenceToy(plan_file=sys.argv[1], marks=sys.argv[2], delay=0.02), Run(Path(sys.argv[3]), workers=2), Quietly())
 """
 
