@@ -11,7 +11,8 @@ from gpupipe.cli.run import add_job_flags, add_shard_size, add_video_flags, chec
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """Add the subcommand."""
-    from gpupipe.jobs.clips import FORMATS, SPLIT_MODES
+    from gpupipe.jobs.clip_splits import SPLIT_MODES
+    from gpupipe.jobs.clips import FORMATS
 
     parser: argparse.ArgumentParser = commands.add_parser(
         "clips", help="video and text pairs to frame tensors and tokens", description=__doc__, allow_abbrev=False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,29 +21,26 @@ from gpupipe.cuda.slots import DeviceRows
 from gpupipe.decode import MAX_PIXELS
 from gpupipe.decode.pool import DecoderPool
 from gpupipe.errors import InputError, MissingInputError, UsageError
-from gpupipe.frames import FrameReader, Frames, Sampling
+from gpupipe.frames import FrameReader, Sampling
 from gpupipe.job import Completion, Dataset, Facts, ItemLoop, Operator, Work
 from gpupipe.jobs import thumbnail as thumbnails
-from gpupipe.jobs.pairs import Pair, clip_name, parse_pair, read_pairs, size_curve
+from gpupipe.jobs.clip_files import folder_files, tar_members
+from gpupipe.jobs.clip_index import INFO, TABLE, write_info, write_table
+from gpupipe.jobs.clip_splits import SPLIT_MODES, SPLITS, assign_splits
+from gpupipe.jobs.pairs import Pair, clip_name, parse_pair, read_pairs
 from gpupipe.lanes import Lanes
-from gpupipe.ledger import damaged
 from gpupipe.memory import RowSpec
 from gpupipe.ops import text
-from gpupipe.outcome import DONE, FAILED, STATES, Outcome
+from gpupipe.outcome import Outcome
 from gpupipe.plan import PlanWriter
 from gpupipe.sinks.base import SHARD_SIZE, Place, Sample, Sink
-from gpupipe.sinks.files import Buffer, publish
-from gpupipe.sinks.npy import NpySink, npy_header
-from gpupipe.sinks.pickles import array_pieces, dumps
+from gpupipe.sinks.npy import NpySink
 from gpupipe.sinks.samples import SamplesSink
 from gpupipe.sinks.webdataset import WebDatasetSink
 from gpupipe.transform import ARITHMETIC_VERSION, MAX_SIDE
 
-SPLITS = ("train", "val", "test")
-SPLIT_MODES = ("random", "all_train", "all_test")
 FORMATS = ("samples", "npy", "webdataset")
 CONTEXT_LENGTH = 77
-SIZE_POINTS = 16
 MAX_ID_BYTES = 200
 MAX_ROW_BYTES = 4 << 30
 MAX_SHARD_SIZE = 1 << 31
@@ -241,49 +238,14 @@ class ClipsJob:
 
     def remains(self) -> Iterable[str]:
         """Names :meth:`finish` writes."""
-        return ["dataset_info.json", *(["index.parquet"] if self.format == "npy" else [])]
+        return [INFO, *([TABLE] if self.format == "npy" else [])]
 
     def finish(self, dataset: Dataset) -> None:
         """Write ``dataset_info.json`` and, for rows, ``index.parquet``."""
         splits = assign_splits(dataset.plan.count, self.split_mode, self.seed)
-        listed: dict[str, list[str]] = {name: [] for name in SPLITS}
-        for outcome in dataset.outcomes():
-            if outcome.state == DONE:
-                item = dataset.plan.item(outcome.ordinal)
-                name = (
-                    self.item_id(outcome.ordinal, item)
-                    if self.format == "npy"
-                    else self.blob_name(outcome.ordinal, item)
-                )
-                listed[SPLITS[splits[outcome.ordinal]]].append(str(name))
-        text = json.dumps(listed, indent=2, ensure_ascii=False) + "\n"
-        publish(dataset.place.out / "dataset_info.json", [text.encode()], dataset.place.staging)
+        write_info(dataset, splits, self.item_id if self.format == "npy" else self.blob_name)
         if self.format == "npy":
-            self._write_index(dataset, splits)
-
-    def _write_index(self, dataset: Dataset, splits: np.ndarray) -> None:
-        from gpupipe.sinks.parquet import storable, write_table
-
-        def rows() -> Iterator[dict[str, Any]]:
-            for outcome in dataset.outcomes():
-                item = dataset.plan.item(outcome.ordinal)
-                shard, row = divmod(outcome.ordinal, dataset.place.shard_size)
-                yield {
-                    "ordinal": outcome.ordinal,
-                    "id": storable(self.item_id(outcome.ordinal, item)),
-                    "shard": shard,
-                    "row": row,
-                    "pts": _times(outcome),
-                    "text": storable(self.pair(item).text) if outcome.state != FAILED else None,
-                    "split": SPLITS[splits[outcome.ordinal]],
-                    "status": STATES[outcome.state],
-                }
-
-        types = {
-            "ordinal": "int64", "id": "string", "shard": "int32", "row": "int32", "pts": "list<double>",
-            "text": "string", "split": "string", "status": "string",
-        }  # fmt: skip
-        write_table(dataset.place.out / "index.parquet", types, rows(), dataset.place.staging)
+            write_table(dataset, splits, self.item_id, lambda item: self.pair(item).text)
 
 
 class _Process:
@@ -333,88 +295,16 @@ class _Process:
 
         blob = job.blob_name(work.ordinal, work.item) or ""
         if job.format == "webdataset":
-            sample = Sample(blob, rows, lambda: self._tar_members(work, pair, path, frames))
+            sample = Sample(blob, rows, lambda: tar_members(pair, path, frames, rows["tokens"], self._split(work)))
         else:
-            sample = Sample(blob, rows, lambda: _folder_files(pair, path, frames, rows["tokens"]))
+            sample = Sample(blob, rows, lambda: folder_files(pair, path, frames, rows["tokens"]))
         record = json.dumps([float(second) for second in frames.pts_seconds]) if job.format == "npy" else ""
         return Completion(work, sample, record)
 
-    def _tar_members(self, work: Work, pair: Pair, path: Path, frames: Frames) -> dict[str, Iterable[Buffer]]:
+    def _split(self, work: Work) -> str:
         if self._splits is None:
             self._splits = assign_splits(self._count, self._job.split_mode, self._job.seed)
-        meta = {
-            **_meta(pair, path, frames),
-            "text": pair.text,
-            "tokens": work.slot.rows["tokens"].tolist(),
-            "size": size_curve(pair.size, SIZE_POINTS),
-            "split": SPLITS[self._splits[work.ordinal]],
-        }
-        return {
-            "npy": _concatenate([npy_header(frames.shape, "|u1")], frames.pieces()),
-            "json": [_json(meta)],
-        }
-
-
-def _folder_files(pair: Pair, path: Path, frames: Frames, tokens: np.ndarray) -> dict[str, Iterable[Buffer]]:
-    header, trailer = array_pieces(frames.shape, "|u1")
-    return {
-        "video_input.pkl": _concatenate([header], frames.pieces(), [trailer]),
-        "text_input.pkl": [dumps({"tokens": tokens})],
-        "size.json": [_json(size_curve(pair.size, SIZE_POINTS))],
-        "meta.json": [_json(_meta(pair, path, frames))],
-    }
-
-
-def _meta(pair: Pair, path: Path, frames: Frames) -> dict[str, Any]:
-    info = frames.info
-    return {
-        "vid": pair.vid,
-        "clip": path.name,
-        "frame_indices": [int(index) for index in frames.indices],
-        "pts_seconds": [float(second) for second in frames.pts_seconds],
-        "valid": [bool(ok) for ok in frames.valid],
-        "source": {
-            "width": info.width,
-            "height": info.height,
-            "rotation": info.rotation,
-            "fps": info.fps,
-            "frames": frames.total,
-            "codec": info.codec,
-            "transfer": info.transfer,
-        },
-    }
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
-
-
-def _concatenate(*parts: Iterable[Buffer]) -> Iterator[Buffer]:
-    for part in parts:
-        yield from part
-
-
-def assign_splits(count: int, mode: str, seed: int) -> np.ndarray:
-    """Split of every item: index into :data:`SPLITS`.
-
-    ``random``: a seeded shuffle; the first n - 2k of it train, the next k val, the last k test, with
-    k = max(1, int(0.1 n)). Fewer than three items are all train.
-
-    Returns
-    -------
-    numpy.ndarray
-        uint8 [N].
-    """
-    splits = np.zeros(count, dtype=np.uint8)
-    if mode == "all_test":
-        splits[:] = SPLITS.index("test")
-    elif mode == "random" and count >= 3:
-        order = list(range(count))
-        random.Random(seed).shuffle(order)
-        held = max(1, int(0.1 * count))
-        splits[order[count - 2 * held : count - held]] = SPLITS.index("val")
-        splits[order[count - held :]] = SPLITS.index("test")
-    return splits
+        return SPLITS[self._splits[work.ordinal]]
 
 
 def unfit(name: str) -> str:
@@ -435,19 +325,6 @@ def _flat(value: Any) -> Any:
     if isinstance(value, list):
         return [{} if isinstance(inner, (list, dict)) else inner for inner in value]
     return {} if isinstance(value, dict) else value
-
-
-def _times(outcome: Outcome) -> list[float] | None:
-    """The times of an item's frames, as its worker recorded them."""
-    if not outcome.record:
-        return None
-    try:
-        times = json.loads(outcome.record)
-    except (ValueError, RecursionError):
-        times = None
-    if not isinstance(times, list) or not all(type(time) is float for time in times):
-        raise damaged(f"item {outcome.ordinal}", f"its record is {outcome.record[:80]!r}, expected times")
-    return times
 
 
 _listings: dict[Path, dict[str, list[str]]] = {}

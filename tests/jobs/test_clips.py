@@ -22,7 +22,7 @@ from terminal import on_terminal, shown_until_the_end
 
 from gpupipe.cli.main import main
 from gpupipe.decode.sampling import uniform
-from gpupipe.jobs.clips import assign_splits
+from gpupipe.jobs.clip_splits import assign_splits
 from gpupipe.ops.text import clip_tokenizer
 
 COMMAND = [sys.executable, "-m", "gpupipe.cli.main"]
