@@ -153,5 +153,5 @@ max_failure_rate, item_timeout, memory_per_worker, fingerprint, checkpoint_file,
         pickle=pickle,
         pose_dir="" if pose_dir is None else absolute(pose_dir),
     )
-    job = planned(job, output, backend)
+    job = planned(job, output, backend, overwrite)
     return call(job, output, job.items, given, keypoint_poses.run)

@@ -55,6 +55,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 num_videos=arguments.num_videos,
                 seed=arguments.seed,
                 root=arguments.dataset_path,
+                stream=landmarks.stream,
                 note=str(arguments.keypoints),
             ):
                 say(str(path))

@@ -114,5 +114,5 @@ def _run(arguments: argparse.Namespace) -> int:
         pickle=pickle,
         pose_dir="" if arguments.pose_dir is None else str(Path(arguments.pose_dir).absolute()),
     )
-    job = planned(job, output, arguments.backend)
+    job = planned(job, output, arguments.backend, arguments.overwrite)
     return run_job(job, arguments, output, job.items, keypoint_poses.run)

@@ -34,7 +34,7 @@ def dataset_folder(output: Path) -> tuple[Path, str]:
     return output, ""
 
 
-def planned(job: KeypointsJob, output: Path, backend: str) -> KeypointsJob:
+def planned(job: KeypointsJob, output: Path, backend: str, overwrite: bool = False) -> KeypointsJob:
     """Complete a job: which executor and device run it, what is installed, what the source holds.
 
     A dataset that is there is continued with the executor that began it, where the choice is left open.
@@ -47,6 +47,8 @@ def planned(job: KeypointsJob, output: Path, backend: str) -> KeypointsJob:
         The dataset's folder.
     backend : str
         ``"auto"``, ``"ffmpeg"`` (CPU cores) or ``"nvdec"`` (GPUs).
+    overwrite : bool
+        What is there will be removed, and so decides nothing.
 
     Raises
     ------
@@ -58,7 +60,7 @@ def planned(job: KeypointsJob, output: Path, backend: str) -> KeypointsJob:
         raise UsageError(f"{beside}: is a folder; expected the name of a file. Choose another output")
     if job.pose_dir:
         check_place(Path(job.pose_dir))
-    executor, device = _executor(job.executor, output, backend)
+    executor, device = _executor(job.executor, None if overwrite else output, backend)
     source = Path(job.dataset_path)
     found = clips(source, job.splits or None, job.max_samples_per_split)
     if job.pickle and (taken := set(RESERVED) & set(found.splits)):
@@ -77,12 +79,13 @@ def planned(job: KeypointsJob, output: Path, backend: str) -> KeypointsJob:
     )  # fmt: skip
 
 
-def _executor(asked: str, output: Path, backend: str) -> tuple[str, str]:
-    if asked == "auto" and plans.exists(output / BOOKKEEPING):
-        with closing(Plan(output / BOOKKEEPING / "plan")) as plan:
-            there, device = plan.options.get("executor"), plan.options.get("device")
-        if isinstance(there, str) and device in {"auto": _DEVICES, "ffmpeg": ("cpu",), "nvdec": ("cuda",)}[backend]:
-            return there, str(device)
+def _executor(asked: str, there: Path | None, backend: str) -> tuple[str, str]:
+    """Executor and device, as asked, or those of the dataset that is `there`."""
+    if asked == "auto" and there is not None and plans.exists(there / BOOKKEEPING):
+        with closing(Plan(there / BOOKKEEPING / "plan")) as plan:
+            begun, device = plan.options.get("executor"), plan.options.get("device")
+        if isinstance(begun, str) and device in {"auto": _DEVICES, "ffmpeg": ("cpu",), "nvdec": ("cuda",)}[backend]:
+            return begun, str(device)
     missing = "--backend ffmpeg" if backend == "ffmpeg" else devices.missing()
     if missing is None and find_spec("torch") is None:
         missing = "torch is not installed: pip install gpupipe[cu13]"

@@ -48,8 +48,8 @@ def picture_thumbnail(place: Place, ordinal: int, item: Any, root: str) -> Pictu
     return drawn[0] if drawn else None
 
 
-def clip_thumbnail(place: Place, ordinal: int, item: Any, root: str) -> Picture | None:
-    """A few frames of a clip side by side, with their points; see :func:`picture_thumbnail`."""
+def clip_thumbnail(place: Place, ordinal: int, item: Any, root: str, stream: int | None) -> Picture | None:
+    """A few frames of a clip (of that stream of a video), side by side; see :func:`picture_thumbnail`."""
     rows = item_rows(place, ordinal, CLIP_ROWS)
     if rows is None:
         return None
@@ -59,15 +59,15 @@ def clip_thumbnail(place: Place, ordinal: int, item: Any, root: str) -> Picture 
         number = int(rows["frame"][at])
         name = posixpath.join(path, item["frames"][number]) if "frames" in item else f"{path}#{number}"
         chosen.append((name, {key: values[at] for key, values in rows.items()}))
-    drawn = _drawn(chosen)
+    drawn = _drawn(chosen, stream)
     return strip(np.stack(drawn), COLUMNS) if len({picture.shape for picture in drawn}) == 1 else None
 
 
-def _drawn(frames: list[tuple[str, dict[str, np.ndarray]]]) -> list[Picture]:
+def _drawn(frames: list[tuple[str, dict[str, np.ndarray]]], stream: int | None = None) -> list[Picture]:
     from PIL import Image
 
     drawn = []
-    with Pictures() as reader:
+    with Pictures(stream=stream) as reader:
         pictures = reader.each(name for name, _ in frames)
         for (name, rows), picture in zip(frames, pictures, strict=True):
             if isinstance(picture, str):

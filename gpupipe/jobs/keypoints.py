@@ -233,10 +233,11 @@ class KeypointsJob:
 
     def thumbnail(self, place: Place, ordinal: int, item: Any, outcome: Outcome) -> np.ndarray | None:
         """The picture with its points drawn, or a few frames of the clip."""
-        from gpupipe.jobs import keypoint_thumbnail
+        from gpupipe.jobs.keypoint_thumbnail import clip_thumbnail, picture_thumbnail
 
-        of = keypoint_thumbnail.picture_thumbnail if self.items == "pictures" else keypoint_thumbnail.clip_thumbnail
-        return of(place, ordinal, item, self.root)
+        if self.items == "pictures":
+            return picture_thumbnail(place, ordinal, item, self.root)
+        return clip_thumbnail(place, ordinal, item, self.root, self.stream)
 
     def remains(self) -> Iterable[str]:
         """Names :meth:`finish` writes."""
@@ -253,7 +254,7 @@ class KeypointsJob:
                     from gpupipe.landmarks.pickle_file import write_pickle
 
                     target = dataset.place.out.parent / self.pickle
-                    write_pickle(target, landmarks, self._words(dataset), self.drop_empty, dataset.place.staging)
+                    write_pickle(target, landmarks, self._words(dataset), self.drop_empty)
                 if self.pose_dir:
                     from gpupipe.landmarks.pose_file import write_pose_files
 
@@ -275,5 +276,5 @@ class KeypointsJob:
 
     def _words(self, dataset: Dataset) -> dict[str, Any]:
         """What the pickle says of its dataset."""
-        plan = dataset.plan
-        return {"dataset_path": plan.inputs["dataset_path"], "mode": self.mode, "executor": self.networks}
+        words = {"dataset_path": dataset.plan.inputs["dataset_path"], "mode": self.mode, "executor": self.networks}
+        return words if self.stream is None else {**words, "stream": self.stream}

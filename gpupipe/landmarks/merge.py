@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xxhash
@@ -126,9 +127,10 @@ def merge(
             files.append(open_landmarks(path))
             opened.callback(files[-1].close)
         merged = Merged(files)
-        counts = write_pickle(
-            output, merged, {"merged_from": [str(path) for path in inputs]}, drop_empty, unlisted=merged.unlisted
-        )
+        words: dict[str, Any] = {"merged_from": [str(path) for path in inputs]}
+        if len(streams := {file.stream for file in files}) == 1 and streams != {None}:
+            words["stream"] = streams.pop()
+        counts = write_pickle(output, merged, words, drop_empty, unlisted=merged.unlisted)
     return {split: MergedSplit(count, merged.duplicates[split]) for split, count in counts.items()}
 
 

@@ -1,9 +1,10 @@
-"""Names in keypoint files: the splits asked for, the videos of a split, and what may become the name of a file."""
+"""Names in keypoint files: the splits asked for, the videos of a split, their stream, what may become a file's name."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from typing import Any
 
 from gpupipe.errors import InputError, UsageError
 from gpupipe.landmarks.clip import Clip, Landmarks
@@ -45,6 +46,12 @@ def whole_videos(landmarks: Landmarks, split: str) -> Iterator[tuple[str, Iterat
             )
         met.add(video)
         yield video, parts
+
+
+def stream_of(words: Any) -> int | None:
+    """The index of the videos' stream that the words of a dataset name, whatever they are; None where they do not."""
+    stream = words.get("stream") if isinstance(words, dict) else None
+    return stream if type(stream) is int and stream >= 0 else None
 
 
 def file_name(what: str, name: str) -> str:

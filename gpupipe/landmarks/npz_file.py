@@ -166,6 +166,7 @@ class NpzFolder(Closing):
     """
 
     points = PACKED_POINTS
+    stream: int | None = None  # its files have no word for it
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

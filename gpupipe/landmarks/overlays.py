@@ -28,6 +28,7 @@ def write_overlays(
     num_videos: int = 0,
     seed: int = 0,
     root: Path | None = None,
+    stream: int | None = None,
     note: str = "",
 ) -> Iterator[Path]:
     """Write ``{folder}/{split}.png`` and ``{folder}/{split}/{video}.mp4`` (``.webm`` where H.264 cannot be written).
@@ -50,6 +51,8 @@ def write_overlays(
         Of both choices.
     root : Path, optional
         Where the dataset's pictures lie now, if not where the file says.
+    stream : int, optional
+        Of videos, see :class:`gpupipe.landmarks.pictures.Pictures`.
     note : str
         Above each sheet.
 
@@ -75,7 +78,7 @@ def write_overlays(
             raise UsageError(f"video {video!r}: not in {', '.join(found) or 'this file, which has no splits'}")
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with Pictures(root) as pictures:
+    with Pictures(root, stream) as pictures:
         for split, each in found.items():
             if each.shots:
                 path = folder / file_name("split", f"{split}.png")

@@ -15,7 +15,7 @@ from gpupipe.landmarks.clip import Clip, Landmarks
 from gpupipe.landmarks.packing import keypoint_info
 from gpupipe.landmarks.parts import Counts, without_empty
 from gpupipe.landmarks.pickle_frame import frame_bodies
-from gpupipe.sinks.files import create, output_errors, staged
+from gpupipe.sinks.files import create, output_errors, staged_beside
 from gpupipe.sinks.pickles import Growing, body
 
 RESERVED = ("stats", "keypoint_info", "dataset_info")
@@ -30,7 +30,6 @@ def write_pickle(
     landmarks: Landmarks,
     info: Mapping[str, Any],
     drop_empty: bool = False,
-    staging: Path | None = None,
     unlisted: Callable[[str], Counts] | None = None,
 ) -> dict[str, Counts]:
     """Write ``{split: {"keypoints", "image_paths", "video_ids"}, "stats", "keypoint_info", "dataset_info"}``.
@@ -41,15 +40,13 @@ def write_pickle(
     Parameters
     ----------
     path : Path
-        The file; it is there whole or not at all.
+        The file; it is there whole or not at all, see :func:`gpupipe.sinks.files.staged_beside`.
     landmarks : Landmarks
         543 or 143 points; of the face 68 are kept.
     info : mapping
         ``dataset_info``: plain values.
     drop_empty : bool
         Leave out frames in which nothing was found; they are counted.
-    staging : Path or None
-        Where the file is written before it is moved to its place; beside it for None.
     unlisted : callable or None
         What is to be counted of a split beside its frames. None: nothing, and the time is not known.
 
@@ -69,7 +66,7 @@ def write_pickle(
         if split in RESERVED:
             raise InputError(f"split {split!r}: a pickle of keypoints has something else under that key; rename it")
     stats: dict[str, Counts] = {}
-    with output_errors(path), staged(path, staging) as partial, os.fdopen(create(partial), "wb", 1 << 20) as file:
+    with output_errors(path), staged_beside(path) as partial, os.fdopen(create(partial), "wb", 1 << 20) as file:
         file.write(b"\x80\x04")
         whole = Growing(file.write, dict)
         for split in landmarks.splits:

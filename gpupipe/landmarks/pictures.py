@@ -31,10 +31,12 @@ class Pictures(Closing):
     ----------
     root : Path, optional
         Where the dataset lies now. Of each path the longest end that is a file there is taken, else the path itself.
+    stream : int, optional
+        Of videos: index in the container; default the one FFmpeg calls best.
     """
 
-    def __init__(self, root: Path | None = None) -> None:
-        self._root = root
+    def __init__(self, root: Path | None = None, stream: int | None = None) -> None:
+        self._root, self._stream = root, stream
         self._tail = 0  # parts of a path that came before the dataset's own, as last seen
         self._stills = open_images("cpu")
         self._video: tuple[Path, Video] | None = None
@@ -88,7 +90,7 @@ class Pictures(Closing):
         if self._video is not None:
             self._video[1].close()
             self._video = None
-        video = open_video(path)
+        video = open_video(path, stream=self._stream)
         self._video = path, video
         return video
 

@@ -12,6 +12,7 @@ import numpy as np
 from gpupipe.closing import Closing
 from gpupipe.errors import InputError
 from gpupipe.landmarks.clip import Clip
+from gpupipe.landmarks.names import stream_of
 from gpupipe.landmarks.packing import PACKED_COUNTS, PACKED_PARTS, PACKED_POINTS, PACKED_SLICES, VALID_COLUMN
 from gpupipe.landmarks.parts import Counts, parts
 from gpupipe.landmarks.pickle_file import LISTS, RESERVED
@@ -31,6 +32,11 @@ class LoadedPickle(Closing):
     ----------
     path : Path
 
+    Attributes
+    ----------
+    stream : int or None
+        Of its videos, see :class:`gpupipe.landmarks.pictures.Pictures`.
+
     Raises
     ------
     InputError
@@ -46,6 +52,7 @@ class LoadedPickle(Closing):
             data = load(file)
         splits = _checked_splits(path, data)
         self._stats = data.get("stats")
+        self.stream = stream_of(data.get("dataset_info"))
         self._clips: dict[str, list[Clip]] = {}
         for split, lists in splits.items():
             arrays = _arrays(lists["keypoints"], f"{path}: {split}")

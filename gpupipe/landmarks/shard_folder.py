@@ -15,6 +15,7 @@ import numpy.typing as npt
 from gpupipe.closing import Closing
 from gpupipe.errors import InputError, UsageError
 from gpupipe.landmarks.clip import DONE, Clip
+from gpupipe.landmarks.names import stream_of
 from gpupipe.landmarks.parts import FRAMES, Counts, runs
 from gpupipe.landmarks.shard_rows import ShardRows
 from gpupipe.ops.keypoints.points import COUNTS, PARTS, POINTS
@@ -39,6 +40,11 @@ class ShardFolder(Closing):
     root : str or None
         The dataset's own folder, joined before each path; None for the one that the plan names, if there is a plan.
 
+    Attributes
+    ----------
+    stream : int or None
+        Which one of its videos' streams was read, as the plan has it; None for the one FFmpeg calls best.
+
     Raises
     ------
     InputError
@@ -52,6 +58,7 @@ class ShardFolder(Closing):
 
         self._folder = folder
         self._root = planned_root(folder) if root is None else root
+        self.stream = planned_stream(folder)
         self._shards: dict[str, tuple[int, ShardRows]] = {}
         with ExitStack() as opened, self._index_errors():
             file = opened.enter_context((folder / INDEX).open("rb"))  # pyarrow opens no path that is not UTF-8
@@ -178,13 +185,22 @@ def planned_root(folder: Path) -> str:
     return path if source.get("size") is None else posixpath.dirname(path)  # only files have a size there
 
 
+def planned_stream(folder: Path) -> int | None:
+    """The stream of videos that the run in `folder` was asked to read; None where it was not asked."""
+    return stream_of(_words(folder))
+
+
 def drops_empty(folder: Path) -> bool:
     """Whether the run in `folder` was asked to leave frames with nobody out of its pickle."""
+    return bool(_words(folder).get("drop_empty"))
+
+
+def _words(folder: Path) -> dict[str, Any]:
     bookkeeping = folder / BOOKKEEPING
     if not exists(bookkeeping):
-        return False
+        return {}
     plan = _planned(bookkeeping)
-    return bool({**plan.inputs, **plan.options}.get("drop_empty"))
+    return {**plan.inputs, **plan.options}
 
 
 def _planned(bookkeeping: Path) -> Plan:

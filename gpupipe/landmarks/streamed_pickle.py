@@ -12,6 +12,7 @@ from typing import Any
 from gpupipe.closing import Closing
 from gpupipe.errors import InputError
 from gpupipe.landmarks.clip import Clip
+from gpupipe.landmarks.names import stream_of
 from gpupipe.landmarks.packing import PACKED_POINTS
 from gpupipe.landmarks.parts import Counts, parts
 from gpupipe.landmarks.pickle_file import LISTS, RESERVED
@@ -39,12 +40,19 @@ class _List:
 
 
 class StreamedPickle(Closing):
-    """Reads a pickle of :func:`gpupipe.landmarks.pickle_file.write_pickle`; made by :meth:`recognised`."""
+    """Reads a pickle of :func:`gpupipe.landmarks.pickle_file.write_pickle`; made by :meth:`recognised`.
+
+    Attributes
+    ----------
+    stream : int or None
+        Of its videos, see :class:`gpupipe.landmarks.pictures.Pictures`.
+    """
 
     points = PACKED_POINTS
 
-    def __init__(self, path: Path, lists: dict[str, tuple[_List, _List, _List]], stats: Any) -> None:
-        self._path, self._lists, self._stats = path, lists, stats
+    def __init__(self, path: Path, lists: dict[str, tuple[_List, _List, _List]], words: dict[str, Any]) -> None:
+        self._path, self._lists, self._stats = path, lists, words.get("stats")
+        self.stream = stream_of(words.get("dataset_info"))
         self._file = path.open("rb")
 
     @classmethod
@@ -61,7 +69,7 @@ class StreamedPickle(Closing):
                 lists, words = _Scanner(file.read).scan()
         except _ForeignError:
             return None
-        return cls(path, lists, words.get("stats"))
+        return cls(path, lists, words)
 
     @property
     def splits(self) -> Sequence[str]:

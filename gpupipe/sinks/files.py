@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -204,6 +205,41 @@ def staged(path: Path, staging: Path | None) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+@contextmanager
+def staged_beside(path: Path) -> Iterator[Path]:
+    """As :func:`staged`, in the path's own folder, which may be on another file system than all else of an output.
+
+    The name there is always the same: what a kill leaves is taken over by the next that writes `path`. Who writes it at
+    the same moment is waited for.
+    """
+    partial = path.with_name(f"{path.name}.gpupipe-partial")
+    fd = _held(partial)
+    try:
+        yield partial
+        sync_file(partial)
+        partial.rename(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(fd)
+    sync_folder(path.parent)
+
+
+def _held(path: Path) -> int:
+    """Open a file, made where it is not there, that nobody else holds so; the lock goes with the descriptor."""
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if os.path.lexists(path) and os.path.samestat(os.fstat(fd), path.lstat()):
+                return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)  # its holder has moved it to its place meanwhile
 
 
 def remove_tree(path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import pickle
-from contextlib import closing
+import tempfile
+from contextlib import closing, nullcontext
+from pathlib import Path
 
 import pytest
 from fake_keypoints import FakeKeypointsJob
@@ -13,9 +15,11 @@ from test_keypoints import go, in_reach, job_of, tree, write_picture  # noqa: F4
 import gpupipe
 from gpupipe import planning
 from gpupipe.api import job_at
-from gpupipe.errors import UsageError
-from gpupipe.jobs import keypoint_poses
+from gpupipe.errors import MissingInputError, UsageError
+from gpupipe.jobs import keypoint_plan, keypoint_poses
+from gpupipe.jobs.keypoints import KeypointsJob
 from gpupipe.launch import Run, retry
+from gpupipe.ops.keypoints import executors, models, networks, original
 from gpupipe.plan import Plan, _head_checksum
 from gpupipe.redo import Choice
 from gpupipe.reports.live import Quiet
@@ -86,6 +90,46 @@ def test_pose_files_older_than_the_points_are_written_again_by_who_names_them(tr
     assert (poses / "train" / "v2.pose").read_bytes() != before
 
 
+@pytest.fixture
+def asked(monkeypatch):
+    """What the choice of an executor depends on, without networks; the questions for its identity."""
+    questions = []
+
+    def identity():
+        questions.append("cpu")
+        return "LiteRT 9"
+
+    monkeypatch.setattr(networks, "identity", identity)
+    monkeypatch.setattr(models, "read_models", lambda source=None: {})
+    monkeypatch.setattr(keypoint_plan, "find_spec", lambda name: None)  # no torch
+    executors.identity.cache_clear()
+    yield questions
+    executors.identity.cache_clear()
+
+
+def test_what_is_overwritten_does_not_choose_the_executor(tree, tmp_path, asked):  # noqa: F811
+    out = tmp_path / "out"
+    go(job_of(tree, executor="mediapipe"), out)
+    job = KeypointsJob(dataset_path=str(tree), executor="auto")
+    assert keypoint_plan.planned(job, out, "auto", overwrite=True).executor == "cpu"
+    with pytest.raises(UsageError, match="mediapipe") if not _original() else nullcontext():
+        assert keypoint_plan.planned(job, out, "auto").executor == "mediapipe"
+
+
+def test_an_executor_is_asked_once_who_it_is(tree, tmp_path, asked):  # noqa: F811
+    """To ask torch opens a GPU."""
+    job = keypoint_plan.planned(KeypointsJob(dataset_path=str(tree), executor="auto"), tmp_path / "out", "ffmpeg")
+    job.check()
+    assert (job.networks, asked) == ("LiteRT 9", ["cpu"])
+
+
+def _original():
+    try:
+        return original.original_python()
+    except MissingInputError:
+        return None
+
+
 def test_what_another_input_is_told_as(tree, tmp_path):  # noqa: F811
     out, poses = tmp_path / "out", str(tmp_path / "poses")
     go(job_of(tree), out)
@@ -99,6 +143,22 @@ def test_what_another_input_is_told_as(tree, tmp_path):  # noqa: F811
     changed_plan(out, pose_dir=poses)
     assert told() == f"no pose_dir now; the plan was made with {poses}"
     assert told(pose_dir=f"{poses}2") == f"pose_dir is {poses}2 now; the plan was made with {poses}"
+
+
+def test_a_folder_on_another_file_system_has_its_file_beside_the_link(tree, tmp_path):  # noqa: F811
+    shared_memory = Path("/dev/shm")
+    if not shared_memory.is_dir() or shared_memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("wants /dev/shm for a second file system")
+    out, file = tmp_path / "all.pkl.gpupipe", tmp_path / "all.pkl"
+    with tempfile.TemporaryDirectory(dir=shared_memory, prefix="gpupipe-test-") as elsewhere:
+        out.symlink_to(elsewhere)
+        job = job_of(tree, pickle="all.pkl")
+        # As a kill in the midst of writing leaves it.
+        (tmp_path / "all.pkl.gpupipe-partial").write_bytes(b"half of it" * 10_000)
+        assert go(job, out).complete
+        assert len(pickle.loads(file.read_bytes())["train"]["keypoints"]) == 8
+        assert sorted(path.name for path in tmp_path.iterdir()) == [tree.name, "all.pkl", "all.pkl.gpupipe"]
+        assert gpupipe.verify(file).faults == []
 
 
 def test_a_folder_that_is_a_link_has_its_file_beside_the_link(tree, tmp_path):  # noqa: F811

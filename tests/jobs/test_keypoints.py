@@ -14,6 +14,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from fake_keypoints import NOBODY, FakeKeypointsJob
@@ -21,10 +22,12 @@ from PIL import Image
 from pyarrow import parquet
 
 import gpupipe
+from gpupipe.cli.main import main
 from gpupipe.errors import UsageError
 from gpupipe.fingerprint import change, fingerprint
 from gpupipe.jobs.keypoint_plan import dataset_folder
 from gpupipe.landmarks.dataset import open_landmarks
+from gpupipe.landmarks.merge import merge
 from gpupipe.launch import Run, retry, run
 from gpupipe.plan import Plan, folder_of
 from gpupipe.planning import job_of as job_of_plan
@@ -32,6 +35,7 @@ from gpupipe.redo import Choice
 from gpupipe.remains import Remains
 from gpupipe.reports.final import final_text
 from gpupipe.reports.live import Quiet
+from gpupipe.sinks.base import Place
 
 HERE = Path(__file__).parent
 SPLITS = {"train": {"v1": 5, "v2": 3}, "dev": {"w": 4}}
@@ -304,6 +308,48 @@ def test_a_video_that_is_listed_twice_is_two_items(tmp_path):
         ("a.mp4", "a.mp4", "a"),
         ("a.mp4~2", "a.mp4", "a~2"),
     ]
+
+
+def two_streams(path):
+    """A grey video of 64 x 48 pixels that FFmpeg calls best, and a red one of 32 x 24."""
+    with av.open(str(path), "w") as container:
+        made = []
+        for size, colour in (((48, 64), (90, 90, 90)), ((24, 32), (200, 10, 10))):
+            stream = container.add_stream("ffv1", rate=10)
+            stream.height, stream.width = size
+            stream.pix_fmt = "yuv444p"
+            made.append((stream, np.full((*size, 3), colour, np.uint8)))
+        for number in range(4):
+            for stream, pixels in made:
+                frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+                frame.pts = number
+                container.mux(stream.encode(frame))
+        for stream, _ in made:
+            container.mux(stream.encode(None))
+
+
+def red(pixels):
+    return (pixels[..., 0] > 150) & (pixels[..., 1] < 60)
+
+
+def test_what_is_shown_of_a_video_is_the_stream_that_was_read(tmp_path):
+    (tmp_path / "data").mkdir()
+    two_streams(tmp_path / "data" / "a.mkv")
+    out, file = tmp_path / "all.pkl.gpupipe", tmp_path / "all.pkl"
+    job = job_of(tmp_path / "data", "clips", mode="video", stream=1, pickle="all.pkl")
+    assert go(job, out).done == 1
+    assert table(out)[0]["width"] == 32
+    with closing(Plan(out / ".gpupipe" / "plan")) as plan:
+        place = Place(out, out / ".gpupipe", out, plan.count, 4)
+        shown = job.thumbnail(place, 0, plan.item(0), None)
+    assert red(shown).mean() > 0.2
+    merge([file], tmp_path / "merged.pkl")
+    (tmp_path / "alone.pkl").write_bytes(file.read_bytes())
+    for name in ("all.pkl", "alone.pkl", "merged.pkl"):
+        words = ["keypoints", "visualize", str(tmp_path / name), "--output-dir", str(tmp_path / f"shown {name}")]
+        assert main(words) == 0
+        with Image.open(tmp_path / f"shown {name}" / "all.png") as sheet:
+            assert red(np.asarray(sheet.convert("RGB"))).mean() > 0.05, name
 
 
 def test_a_file_of_others_is_not_replaced(tree, tmp_path):

@@ -2,6 +2,9 @@
 
 import math
 import pickle
+import subprocess
+import sys
+import threading
 import tracemalloc
 from dataclasses import replace
 
@@ -20,6 +23,7 @@ from gpupipe.landmarks.pickle_file import write_pickle
 from gpupipe.landmarks.records import LoadedPickle
 from gpupipe.landmarks.streamed_pickle import StreamedPickle
 from gpupipe.ops.keypoints.points import FACE_68, SLICES
+from gpupipe.sinks.files import staged_beside
 from gpupipe.sinks.pickles import dumps
 
 PACKED = ("face", "left_hand", "right_hand", "pose")
@@ -231,6 +235,44 @@ def test_it_is_there_whole_or_not_at_all(tmp_path, folder):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pkl", "out"]
     with open_landmarks(folder) as landmarks, pytest.raises(OutputError, match=r"cannot write .*no/a\.pkl"):
         write_pickle(tmp_path / "no" / "a.pkl", landmarks, {})
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from gpupipe.sinks.files import staged_beside
+with staged_beside(Path(sys.argv[1])) as partial:
+    partial.write_bytes(bytes(1 << 20))
+    os._exit(9)
+"""
+
+
+def test_what_a_kill_leaves_is_gone_with_the_next(tmp_path, folder):
+    path = tmp_path / "a.pkl"
+    assert subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False).returncode == 9
+    assert not path.exists() and len(list(tmp_path.iterdir())) == 2
+    with open_landmarks(folder) as landmarks:
+        write_pickle(path, landmarks, {})
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["a.pkl", "out"]
+    assert pickle.loads(path.read_bytes())["train"]
+
+
+def test_two_that_write_one_file_take_turns(tmp_path):
+    turns = []
+
+    def write(word):
+        with staged_beside(tmp_path / "a.pkl") as partial:
+            turns.append(f"{word} begins")
+            partial.write_text(word)
+            if word == "first":
+                other.start()
+            turns.append(f"{word} ends")
+
+    other = threading.Thread(target=write, args=["second"])
+    write("first")
+    other.join()
+    assert turns == ["first begins", "first ends", "second begins", "second ends"]
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.pkl", "second")]
 
 
 # --- pickles of older programs
