@@ -31,10 +31,11 @@ if TYPE_CHECKING:
         UsageError,
     )
     from gpupipe.forecast import Forecast
+    from gpupipe.frame_batch import Frame, FrameBatch
     from gpupipe.summary import Summary
     from gpupipe.types import StreamInfo
     from gpupipe.verification import Verdict
-    from gpupipe.video import Frame, FrameBatch, Video, open_video
+    from gpupipe.video import Video, open_video
 
 __version__ = "0.1.0"
 
@@ -74,10 +75,11 @@ _HOMES = {
     "api_clips": ("clips",),
     "api_keypoints": ("keypoints",),
     "forecast": ("Forecast",),
+    "frame_batch": ("Frame", "FrameBatch"),
     "summary": ("Summary",),
     "types": ("StreamInfo",),
     "verification": ("Verdict",),
-    "video": ("Frame", "FrameBatch", "Video", "open_video"),
+    "video": ("Video", "open_video"),
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import operator
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, overload
 
 import numpy as np
@@ -18,89 +16,16 @@ from gpupipe.decode.base import Decoder, IndexMismatch
 from gpupipe.decode.index import Bools, FrameIndex, Int64s
 from gpupipe.decode.sampling import at_rate, at_seconds, uniform
 from gpupipe.errors import UsageError
+from gpupipe.frame_batch import Frame, FrameBatch, Pixels, empty_pixels
 from gpupipe.machine import free_memory_bytes
 from gpupipe.transform import Resizer
 from gpupipe.types import Size, StreamInfo, Surface
 
-Pixels = npt.NDArray[np.uint8]
-_CACHE_LINE = 64
 _Choose = Callable[[FrameIndex], tuple[Int64s, Bools]]
 
 
 class OutOfRangeError(UsageError, IndexError):
     """A frame number that the video does not have."""
-
-
-class _Pixels:
-    """Hands ``data`` to array libraries without a copy."""
-
-    data: Pixels
-
-    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
-        if dtype is None or np.dtype(dtype) == self.data.dtype:
-            return self.data.copy() if copy else self.data
-        if copy is False:
-            raise ValueError(f"uint8 frames as {np.dtype(dtype)} need a copy, and copy=False forbids one")
-        return self.data.astype(dtype)
-
-    def __dlpack__(self, **options: Any) -> Any:
-        return self.data.__dlpack__(**options)
-
-    def __dlpack_device__(self) -> tuple[int, int]:
-        kind, number = self.data.__dlpack_device__()
-        return int(kind), int(number)
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Frame(_Pixels):
-    """One picture. NumPy, torch, JAX and others take it as it is (``__array__``, ``__dlpack__``).
-
-    Attributes
-    ----------
-    data : ndarray
-        uint8 [H, W, 3], upright RGB, full range; the caller's own.
-    index : int
-        Number in presentation order, from 0.
-    pts_seconds : float
-        See :attr:`Video.pts_seconds`.
-    """
-
-    data: Pixels
-    index: int
-    pts_seconds: float
-
-    def __repr__(self) -> str:
-        return f"Frame(index={self.index}, pts_seconds={self.pts_seconds:.6g}, data={_shape(self.data)})"
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class FrameBatch(_Pixels):
-    """Pictures of one size. NumPy, torch, JAX and others take it as it is (``__array__``, ``__dlpack__``).
-
-    Attributes
-    ----------
-    data : ndarray
-        uint8 [T, H, W, 3], upright RGB, full range, C-contiguous; the caller's own.
-    index : ndarray
-        int64 [T], numbers in presentation order, from 0.
-    pts_seconds : ndarray
-        float64 [T], see :attr:`Video.pts_seconds`.
-    valid : ndarray
-        bool [T]. False where a picture stands in for one that there is not: see :meth:`Video.frames`.
-    """
-
-    data: Pixels
-    index: Int64s
-    pts_seconds: npt.NDArray[np.float64]
-    valid: Bools
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __repr__(self) -> str:
-        held = f", {np.count_nonzero(~self.valid)} not valid" if not self.valid.all() else ""
-        numbers = np.array2string(self.index, threshold=8, edgeitems=3, separator=", ")
-        return f"FrameBatch(index={numbers}{held}, data={_shape(self.data)})"
 
 
 class Video(Closing):
@@ -202,7 +127,7 @@ class Video(Closing):
                 for number, surface in self._decoder.frames(left, self._strict, self._partial):
                     if number != position:
                         continue  # one is missing: to its end the decoder will say so, and count
-                    data = _empty(*surface.format.upright, 3)
+                    data = empty_pixels(*surface.format.upright, 3)
                     resizer.resize(surface, data)
                     position += 1
                     yield Frame(data, number, float(times[number]))
@@ -344,7 +269,7 @@ class Video(Closing):
         self._decoder.read(choice, put, self._strict, self._partial)
         numbers, valid = chosen
         if data is None:  # nothing was asked for
-            data = _empty(0, *(size or self.info.upright), 3)
+            data = empty_pixels(0, *(size or self.info.upright), 3)
         return FrameBatch(data, numbers, index.pts_seconds[numbers], valid)
 
     def _allocate(self, count: int, size: Size) -> Pixels:
@@ -355,7 +280,7 @@ class Video(Closing):
                 f"{self.info.path}: {count} frames of {size[0]}x{size[1]} take {nbytes / 1e9:.1f} GB, and "
                 f"{free / 1e9:.1f} GB of memory are free. Take fewer, give a smaller size=(height, width), or iterate"
             )
-        return _empty(count, *size, 3)
+        return empty_pixels(count, *size, 3)
 
 
 def open_video(
@@ -443,14 +368,3 @@ def _checked_size(size: Size) -> Size:
     except (TypeError, ValueError):
         raise UsageError(f"size={size!r}: expected (height, width) in pixels") from None
     return height, width
-
-
-def _shape(data: Pixels) -> str:
-    return f"{data.dtype} {list(data.shape)}"
-
-
-def _empty(*shape: int) -> Pixels:
-    """Make an array that starts at a cache line; JAX copies what does not."""
-    raw = np.empty(math.prod(shape) + _CACHE_LINE, np.uint8)
-    start = -raw.ctypes.data % _CACHE_LINE
-    return raw[start : start + math.prod(shape)].reshape(shape)

@@ -29,6 +29,7 @@ FLOORS = (
     ("ops", "sinks"),
     (
         "frames",
+        "frame_batch",
         "video",
         "plan",
         "outcome",
@@ -44,6 +45,7 @@ FLOORS = (
         "settings",
         "checkpoint",
         "gauges",
+        "findings",
         "doctor",
     ),
     ("job", "lanes", "ahead", "landmarks"),

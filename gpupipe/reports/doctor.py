@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from gpupipe.cuda.probe import CHROMAS, CODECS, DEPTHS
-from gpupipe.doctor import Device, Driver, Findings, Machine, Package
 from gpupipe.estimate import size_text
+from gpupipe.findings import Device, Driver, Findings, Machine, Package
 
 _GOOD, _BAD, _FAINT = "green", "red", "dim"
 _MIN_COLUMNS = 90  # below, a table would lose words; the terminal breaks its lines instead
