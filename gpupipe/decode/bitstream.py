@@ -10,15 +10,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import av
-
 from gpupipe.decode.bits import Unfit
 from gpupipe.decode.frame_headers import vp8_facts, vp9_facts, vp9_frames
 from gpupipe.decode.nal_units import ORIENTATION, SEI, SPS, START, annex_b_units, messages, parameter_sets, unit_kind
+from gpupipe.decode.packets import Packet, packet_of
 from gpupipe.decode.parameter_sets import check_sps
 from gpupipe.decode.sequence_headers import check_sequence_header, sequence_header_unit, sequence_headers
-
-Packet = Any  # av.Packet, generic in its stub only
 
 
 class EngineStream:
@@ -107,7 +104,8 @@ class EngineStream:
         width = self._length_bytes
         if width != 4:
             return self._rewritten(packet, entry)
-        data: Any = bytearray(packet)
+        made = packet_of(memoryview(packet), packet.pts)
+        data: Any = memoryview(made)
         at, end = 0, len(data)
         while at < end:
             size = int.from_bytes(data[at : at + 4])
@@ -117,8 +115,6 @@ class EngineStream:
             at += 4 + size
         if at != end:
             raise Unfit("the sizes in a packet do not add up")
-        made: Packet = av.Packet(data)  # refers to it
-        made.pts = packet.pts
         return made
 
     def _rewritten(self, packet: Packet, entry: bool) -> Packet:
@@ -133,9 +129,7 @@ class EngineStream:
             raise Unfit("the sizes in a packet do not add up")
         if entry:
             self._check_units(unit for unit in units if unit)
-        made: Packet = av.Packet(b"".join(START + unit for unit in units))
-        made.pts = packet.pts
-        return made
+        return packet_of(b"".join(START + unit for unit in units), packet.pts)
 
     def _check_units(self, units: Any) -> None:
         """Raise where the units of an entry alter how the stream is shown."""
@@ -188,6 +182,4 @@ class EngineStream:
 
 
 def _with_prefix(packet: Packet, prefix: bytes) -> Packet:
-    made: Packet = av.Packet(prefix + bytes(packet))
-    made.pts = packet.pts
-    return made
+    return packet_of(prefix + bytes(packet), packet.pts)

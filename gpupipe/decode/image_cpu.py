@@ -138,10 +138,12 @@ def _from_inverted_cmyk(pixels: Pixels) -> Pixels:
 def _png(name: str, header: PngHeader) -> Pixels:
     import av
 
+    from gpupipe.decode.packets import packet_of
+
     codec = av.CodecContext.create("png", "r")
     codec.thread_count = 1  # frame threads would hold the picture back
     try:
-        frames = codec.decode(av.Packet(header.stored())) or codec.decode(None)
+        frames = codec.decode(packet_of(header.stored())) or codec.decode(None)
     except av.FFmpegError as error:
         if isinstance(error, MemoryError):  # no fault of the file
             raise

@@ -17,6 +17,8 @@ import av
 import numpy as np
 from fakes import semiplanar
 
+from gpupipe.decode.packets import packet_of
+
 STREAM = 0x5EA
 _DECODERS = {"H264": "h264", "HEVC": "hevc", "VP8": "vp8", "VP9": "vp9", "AV1": "libdav1d"}
 _LAYOUTS = {
@@ -143,8 +145,7 @@ class Decoder:
             buffer[:] = 0xA5
         packet = None
         if data.bsl:
-            packet = av.Packet(ctypes.string_at(data.bsl_data, data.bsl))
-            packet.pts = data.pts
+            packet = packet_of(ctypes.string_at(data.bsl_data, data.bsl), data.pts)
             assert data.pts > 0
         frames = []
         try:

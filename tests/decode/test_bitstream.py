@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from gpupipe.decode.bitstream import EngineStream
 Make = Callable[..., Path]
 
 CODECS = ("h264", "hevc", "vp8", "vp9", "av1")
+PADDING = 64
+"""FFmpeg's AV_INPUT_BUFFER_PADDING_SIZE."""
 
 
 def stream_of(path: Path) -> tuple[str, bytes, tuple[int, int], list[Any]]:
@@ -35,6 +38,11 @@ def fed(path: Path) -> tuple[EngineStream, list[Any]]:
     codec, extradata, size, packets = stream_of(path)
     stream = EngineStream(codec, extradata, size)
     return stream, [stream.packet(packet, not number, packet.is_keyframe) for number, packet in enumerate(packets)]
+
+
+def behind(packet: Any) -> bytes:
+    """What a decoder finds when it reads on behind a packet's end."""
+    return ctypes.string_at(packet.buffer_ptr + packet.size, PADDING)
 
 
 def decoded(codec: str, packets: Sequence[Any]) -> list[bytes]:
@@ -54,6 +62,7 @@ def test_packets_stand_alone(make: Make, name: str) -> None:
     _, packets = fed(path)
     assert len(decoded(codec, packets)) == PLANNED[name].count
     assert [packet.pts for packet in packets] == [packet.pts for packet in before]
+    assert {behind(packet) for packet in packets} == {bytes(PADDING)}
     _, extradata, size, originals = stream_of(path)
     stream = EngineStream(codec, extradata, size)
     kept = [bytes(packet) for packet in originals]
@@ -157,9 +166,10 @@ def test_sizes_of_units_in_fewer_bytes(make: Make, width: int) -> None:
         changed.append(av.Packet(units))
     ordinary = EngineStream(codec, extradata, size)
     unusual = EngineStream(codec, bytes(narrow), size)
-    a = decoded(codec, [ordinary.packet(packet, not i, packet.is_keyframe) for i, packet in enumerate(packets)])
-    b = decoded(codec, [unusual.packet(packet, not i, packets[i].is_keyframe) for i, packet in enumerate(changed)])
-    assert a == b
+    a = [ordinary.packet(packet, not i, packet.is_keyframe) for i, packet in enumerate(packets)]
+    b = [unusual.packet(packet, not i, packets[i].is_keyframe) for i, packet in enumerate(changed)]
+    assert decoded(codec, a) == decoded(codec, b)
+    assert {behind(packet) for packet in b} == {bytes(PADDING)}
     with pytest.raises(Unfit, match="do not add up"):
         unusual.packet(av.Packet(bytes(changed[0])[:-1]), True, True)
 
