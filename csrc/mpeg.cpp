@@ -1,5 +1,4 @@
 // MPEG-1 and MPEG-2 video (ISO/IEC 11172-2, 13818-2) and MPEG-4 part 2 (ISO/IEC 14496-2).
-#include <algorithm>
 #include <string>
 
 #include "scanner.h"
@@ -127,11 +126,6 @@ private:
             if (code == 0xb6) return at + 4;
             if (code >= 0x20 && code <= 0x2f) {
                 layer(data.slice(at + 4, at + 68));
-            } else if (code == 0xb2 && data.slice(at + 4).starts_with("DivX", 4)) {
-                const Bytes version = data.slice(at + 8, at + 24);
-                if (std::find(version.data, version.data + version.size, 'p') != version.data + version.size) {
-                    refuse("packed frames");
-                }
             }
         }
         return SIZE_MAX;

@@ -159,7 +159,7 @@ class FFmpegDecoder(Decoder):
         table = self._packets().table
         count = int((~table.discard).sum())
         known = np.sort(table.pts[~table.discard])
-        stamps = known if count and known[0] != NO_PTS else np.arange(count, dtype=np.int64) * self._step()
+        stamps = known if count and known[0] != NO_PTS else np.arange(count, dtype=np.int64) * self._media.step
         guess = FrameIndex(stamps, self._media.facts.time_base, False)
         self._index = guess  # whatever the choice asks of this decoder is about the guess
         try:
@@ -248,12 +248,9 @@ class FFmpegDecoder(Decoder):
                 if see is not None:
                     see(len(stamps), frame)
                 stamps.append((frame.pts, frame.dts))
-        return counted_index(stamps, self._media.facts.time_base, self._step(), self._packets().fault, self._uncounted)
-
-    def _step(self) -> int:
-        """Units from one picture to the next by the container's rate."""
-        rate = self._media.facts.fps
-        return max(1, round(1 / (rate * self._media.facts.time_base))) if rate else 1
+        return counted_index(
+            stamps, self._media.facts.time_base, self._media.step, self._packets().fault, self._uncounted
+        )
 
     def _recount(self, reason: str) -> NoReturn:
         """Replace an index that was wrong."""

@@ -97,6 +97,12 @@ class MediaFile(Closing):
             self.turn(*self._peek_orientation())
         return self.facts
 
+    @property
+    def step(self) -> int:
+        """Units from one picture to the next by the container's rate."""
+        rate = self.facts.fps
+        return max(1, round(1 / (rate * self.facts.time_base))) if rate else 1
+
     def check_size(self, height: int, width: int) -> None:
         """Raise :class:`UnsupportedError` where pictures of this size, the codec's own now, are too large.
 

@@ -15,6 +15,7 @@ from gpupipe.decode.extent import shortfall
 from gpupipe.decode.ffmpeg_file import MediaFile
 from gpupipe.decode.headers import HeaderError, Scanner, scanner_for
 from gpupipe.decode.index import NO_PTS, PacketTable, Row
+from gpupipe.decode.packed_frames import PackedFrames, like, timed
 from gpupipe.decode.planner import Run
 
 Packet = Any  # av.Packet, generic in its stub only
@@ -57,6 +58,7 @@ class PacketSource:
         self._broken = 0
         rows = PacketRows()
         scanner = self._scanner()
+        packed = self._packed_frames()
         fault = None
         total = 0
         try:
@@ -65,7 +67,11 @@ class PacketSource:
                 if size < 0:
                     continue
                 if scanner is not None and self.reason is None:
-                    self.reason = self._scan(scanner, packet, size)
+                    try:
+                        packet = packed.apart(packet) if packed is not None and size else packet  # noqa: PLW2901
+                        self.reason = self._scan(scanner, packet, size)
+                    except HeaderError as error:
+                        self.reason = str(error)
                 total += size
                 if self._kept is not None:
                     self._kept.append(packet)
@@ -85,7 +91,24 @@ class PacketSource:
             if scanner is None
             else PacketTable.make(columns, pictures, scanner.skips, scanner.restarts, scanner.reach)
         )
+        self._demuxed = self.table
+        self._packed = packed is not None and packed.used
+        if self._packed:
+            self._settle()
         self.fault = fault or self._cut_short()
+
+    def _settle(self) -> None:
+        """Give packets that were taken apart timestamps of their own; as they were if that does not do."""
+        try:
+            if self.reason is not None:
+                raise HeaderError(self.reason)
+            self.table = timed(self._demuxed, self._media.facts.time_base, self._media.step)
+        except HeaderError as error:
+            self.reason = str(error)
+            self._packed = False
+            self._kept = None
+        for number, packet in enumerate(self._kept or ()):
+            packet.pts = int(self.table.pts[number])
 
     def feed(self, run: Run) -> Iterator[tuple[int, Packet]]:
         """The packets of a run with their numbers.
@@ -102,22 +125,26 @@ class PacketSource:
     def _read(self, run: Run) -> Iterator[tuple[int, Packet]]:
         """The packets of a run, from the file."""
         for seek in (True, False):
-            if seek and not (run.start and self._trust_seeks):
+            if seek and not (run.start and self._trust_seeks and not self._packed):
                 continue
+            packed = self._packed_frames() if self._packed else None
             with self._media.again() as other:
                 if seek and not self._seek(other, run.start):
                     continue
                 number = -1 if seek else 0
-                indexed = self.table.rows(0, run.stop)
+                indexed = self._demuxed.rows(0, run.stop)
                 for packet, row in _demux(other):
                     if number < 0:
                         number = self._locate(row, run.start)
                         if number < 0:
                             break
-                        indexed = self.table.rows(number, run.stop)
+                        indexed = self._demuxed.rows(number, run.stop)
                     if row != next(indexed, None):
                         self._trust_seeks = False
                         raise IndexMismatch(f"{self._media.name}: packet {number} is not the one that was indexed")
+                    if packed is not None:
+                        packet = packed.apart(packet)  # noqa: PLW2901
+                        packet.pts = int(self.table.pts[number])
                     if number >= run.start:
                         yield number, packet
                     number += 1
@@ -130,6 +157,10 @@ class PacketSource:
         except HeaderError as error:
             self.reason = str(error)
             return None
+
+    def _packed_frames(self) -> PackedFrames | None:
+        """What takes packets apart, where the codec needs it."""
+        return PackedFrames(self._media.codec.extradata or b"") if self._media.facts.codec == "mpeg4" else None
 
     def _scan(self, scanner: Scanner, packet: Packet, size: int) -> str | None:
         """Show a packet to the scanner; return why its headers do not suffice, None if they do."""
@@ -175,16 +206,14 @@ class PacketSource:
     def _locate(self, row: Row, target: int) -> int:
         """Number of a packet that came after a seek; -1 if it is unknown, ambiguous or behind the target."""
         pts, dts, pos, size, _, _ = row
-        table = self.table
+        table = self._demuxed
         found = np.flatnonzero((table.pts == pts) & (table.dts == dts) & (table.pos == pos) & (table.size == size))
         return int(found[0]) if len(found) == 1 and found[0] <= target else -1
 
 
 def beginning(packet: Packet, nbytes: int) -> Packet:
     """The packet without what comes behind its first bytes."""
-    cut = av.Packet(bytes(packet)[:nbytes])
-    cut.pts, cut.dts, cut.time_base = packet.pts, packet.dts, packet.time_base
-    return cut
+    return like(packet, memoryview(packet)[:nbytes])
 
 
 def _packets(media: MediaFile) -> Iterator[Packet]:
