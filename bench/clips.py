@@ -40,6 +40,7 @@ import numpy as np
 from bench.harness import ONE_THREAD, ROOT, cpu_of_children, earlier, finish, interleave, options, ratio
 from bench.media import files, shape, synthetic
 from bench.scripts.many_items import planned, settled
+from gpupipe.member import environment
 
 PARTS = ("job", "engine", "scaling", "plan", "status")
 UNLIKE = 24.0
@@ -50,6 +51,9 @@ _ENVIRONMENT = {
     **ONE_THREAD,
     "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
 }
+
+_WORKERS = {**environment(), **_ENVIRONMENT}
+"""What a worker has, for the bare loop too: what it saves is no merit of the engine."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -160,12 +164,18 @@ def _refused(command: list[str], out: Path) -> str | None:
     return " ".join(last)[:160] or f"exit code {ended.returncode}"
 
 
-def _timed(command: list[str], out: Path, walls: list[float], cores: set[int] | None = None) -> float:
+def _timed(
+    command: list[str],
+    out: Path,
+    walls: list[float],
+    cores: set[int] | None = None,
+    variables: dict[str, str] = _ENVIRONMENT,
+) -> float:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     cpu, wall = cpu_of_children(), time.perf_counter()
     pinned = None if cores is None else partial(os.sched_setaffinity, 0, cores)
-    subprocess.run(command, env=_ENVIRONMENT, cwd=ROOT, capture_output=True, check=True, preexec_fn=pinned)
+    subprocess.run(command, env=variables, cwd=ROOT, capture_output=True, check=True, preexec_fn=pinned)
     walls.append(time.perf_counter() - wall)
     return cpu_of_children() - cpu
 
@@ -207,7 +217,7 @@ def _engine(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         if tool == "gpupipe":
             return lambda: _timed(_command(tool, pairs, clips, out, 1), out, walls)
         words = [sys.executable, "-m", "bench.scripts.bare_loop", str(pairs), str(clips), str(out)]
-        return lambda: _timed(words, out, walls)
+        return lambda: _timed(words, out, walls, variables=_WORKERS)
 
     runs = {(tool, pairs): command(tool, pairs) for tool in ("gpupipe", "bare") for pairs in (many, one)}
     times = interleave(runs, arguments.rounds)
@@ -259,7 +269,7 @@ def _scaling(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
             words = [sys.executable, "-m", "bench.scripts.bare_loop"]
             began = time.perf_counter()
             loops = [
-                subprocess.Popen([*words, str(path), str(clips), str(out)], env=_ENVIRONMENT, cwd=ROOT)
+                subprocess.Popen([*words, str(path), str(clips), str(out)], env=_WORKERS, cwd=ROOT)
                 for path, out in zip(parts, outs, strict=True)
             ]
             for loop in loops:

@@ -6,7 +6,8 @@ One codec thread each; every tool in a process of its own, asked in turn (round-
 time. CPU seconds of the tool's process, all its threads, from opening the file to the last small picture. The ratio
 to a peer is the median over the rounds of ours / theirs. Modes: `uniform` 16 frames from first to last, `at` 8 frames
 at random times, `every4` each fourth frame, `all` every frame; all to 256x160, antialiased, upright RGB. What each
-tool does for that is in bench/peers.py.
+tool does for that is in bench/peers.py. Ours decodes in the environment of a gpupipe worker, whose malloc takes huge
+pages; to give the peers the same, run it with GLIBC_TUNABLES=glibc.malloc.hugetlb=1.
 
 A peer's frames are compared with ours: mean absolute difference of a frame below 24 levels (libraries differ in colour
 matrices and filters, which comes to 1 to 12), and each nearer to our frame of the same number than to its neighbours,

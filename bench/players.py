@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 
 from bench.harness import ONE_THREAD
 from bench.peers import TOOLS, Request
+from gpupipe.member import environment
 
 SHOWN = 48
 """Frames of a clip that are compared at most, evenly spread."""
@@ -76,10 +79,23 @@ class Player:
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        os.environ.update(ONE_THREAD)
-        self._process = context.Process(target=_serve, args=(theirs, self.tool), daemon=True)
-        self._process.start()
+        # Our decoder works in a worker's environment, which is part of it; a peer in the plain one.
+        with _environment(os.environ | ONE_THREAD | (environment() if self.tool == "gpupipe" else {})):
+            self._process = context.Process(target=_serve, args=(theirs, self.tool), daemon=True)
+            self._process.start()
         theirs.close()
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Let processes that are started here find these variables."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _serve(pipe: Connection, name: str) -> None:

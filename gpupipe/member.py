@@ -18,6 +18,8 @@ from gpupipe.posts import Post
 from gpupipe.pulse import Pulse
 from gpupipe.wire import Wire
 
+_HUGE_PAGES = "glibc.malloc.hugetlb"
+
 
 @dataclass(eq=False)
 class Member:
@@ -85,11 +87,6 @@ class Member:
         ours, theirs = socket.socketpair()
         pulse = Pulse()
         log = folder / f"worker-{number}.log"
-        # The package's own place goes last on the path: a source tree that is run in place is found from anywhere.
-        home = str(Path(__file__).parents[1])
-        environment = dict(os.environ, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
-        environment |= post.environment
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), home]))
         # Ctrl-C reaches the whole group, and the supervisor decides what it means: a worker never sees it. The mask is
         # inherited, so there is no moment before a handler is set.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -100,7 +97,7 @@ class Member:
                 stdin=subprocess.DEVNULL,
                 stdout=errors,
                 stderr=errors,
-                env=environment,
+                env=environment() | post.environment,
             )
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
@@ -145,3 +142,17 @@ class Member:
         status = self.process.wait()
         self.wire.close()
         return status
+
+
+def environment() -> dict[str, str]:
+    """What every worker finds in its environment: this process's, and what a decoding process needs to be set early."""
+    found = dict(os.environ, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
+    # The package's own place goes last on the path: a source tree that is run in place is found from anywhere.
+    home = str(Path(__file__).parents[1])
+    found["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), home]))
+    # Frames are megabytes that are written and read from end to end: with pages of 4 KiB, faults and walks through the
+    # page tables are part of the time of decoding. glibc reads this before main(); where the user chose, that stays.
+    tunables = os.environ.get("GLIBC_TUNABLES", "")
+    if _HUGE_PAGES not in tunables:
+        found["GLIBC_TUNABLES"] = ":".join(filter(None, [tunables, f"{_HUGE_PAGES}=1"]))
+    return found

@@ -321,6 +321,30 @@ def test_a_worker_that_does_not_begin_its_work_is_ended(toys, tmp_path, monkeypa
     assert "did not begin" in events(tmp_path / "out", "hang")[0].text
 
 
+@pytest.mark.parametrize(
+    ("chosen", "found"),
+    [
+        (None, "glibc.malloc.hugetlb=1"),
+        ("glibc.malloc.check=0", "glibc.malloc.check=0:glibc.malloc.hugetlb=1"),
+        ("glibc.malloc.hugetlb=0", "glibc.malloc.hugetlb=0"),
+    ],
+)
+def test_a_worker_takes_huge_pages_unless_the_user_chose(toys, tmp_path, monkeypatch, chosen, found):
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    if chosen:
+        monkeypatch.setenv("GLIBC_TUNABLES", chosen)
+    spawn, environments = Member.spawn.__func__, []
+
+    def spawning(cls, *arguments, **words):
+        member = spawn(cls, *arguments, **words)
+        environments.append(Path(f"/proc/{member.process.pid}/environ").read_bytes().replace(b"\0", b":") + b":")
+        return member
+
+    monkeypatch.setattr(Member, "spawn", classmethod(spawning))
+    assert go(toys(["ok"]), tmp_path / "out", workers=1).done == 1
+    assert f":GLIBC_TUNABLES={found}:".encode() in environments[0]  # the loader parts the value where it reads it
+
+
 # ---- the ledger and who reads it
 
 
