@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gpupipe.cli.run import add_job_flags, add_shard_size, add_video_flags, check_given, run_job
+from gpupipe.shown import absolute
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
@@ -66,13 +67,9 @@ def _run(arguments: argparse.Namespace) -> int:
         stream=arguments.stream,
         max_pixels=arguments.max_pixels,
         shard_size=arguments.shard_size,
-        pairs_json=_absolute(arguments.pairs_json),
-        clips_dir=_absolute(arguments.clips_dir),
-        videos_dir=_absolute(arguments.videos_dir),
+        pairs_json=absolute(arguments.pairs_json),
+        clips_dir=None if arguments.clips_dir is None else absolute(arguments.clips_dir),
+        videos_dir=None if arguments.videos_dir is None else absolute(arguments.videos_dir),
         backend=arguments.backend,
     )
     return run_job(job, arguments, arguments.output_dir.absolute(), unit="clips")
-
-
-def _absolute(path: str | None) -> Any:
-    return None if path is None else str(Path(path).absolute())

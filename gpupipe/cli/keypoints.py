@@ -16,6 +16,7 @@ from gpupipe.cli import (
 )
 from gpupipe.cli.run import add_job_flags, add_shard_size, add_video_flags, check_given, run_job
 from gpupipe.errors import UsageError
+from gpupipe.shown import absolute
 
 EXTRACT = "extract"
 """The job itself, meant where no other word follows."""
@@ -109,10 +110,10 @@ def _run(arguments: argparse.Namespace) -> int:
         shard_size=arguments.shard_size,
         executor=arguments.executor,
         precision=arguments.precision,
-        dataset_path=str(Path(arguments.dataset_path).absolute()),
-        annotations_path="" if arguments.annotations is None else str(Path(arguments.annotations).absolute()),
+        dataset_path=absolute(arguments.dataset_path),
+        annotations_path="" if arguments.annotations is None else absolute(arguments.annotations),
         pickle=pickle,
-        pose_dir="" if arguments.pose_dir is None else str(Path(arguments.pose_dir).absolute()),
+        pose_dir="" if arguments.pose_dir is None else absolute(arguments.pose_dir),
     )
     job = planned(job, output, arguments.backend, arguments.overwrite)
     return run_job(job, arguments, output, job.items, keypoint_poses.run)

@@ -9,14 +9,14 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from gpupipe import launch
+from gpupipe.calls import AnyJob
 from gpupipe.cli.say import say
 from gpupipe.decode import BACKENDS, MAX_PIXELS
 from gpupipe.errors import UsageError
 from gpupipe.fingerprint import KINDS
-from gpupipe.job import Job
 from gpupipe.progress import Reporter
 from gpupipe.reports.final import final_text
 from gpupipe.reports.forecast import forecast_text
@@ -24,8 +24,6 @@ from gpupipe.settings import MAX_FAILURE_RATE, Run, run_of
 from gpupipe.shown import forecast_of, run_shown
 from gpupipe.sinks.base import SHARD_SIZE
 from gpupipe.summary import Summary
-
-AnyJob = TypeVar("AnyJob", bound=Job)
 
 SETTINGS = Path("gpupipe.toml")
 _NUMBER_OR_TEXT = ("gpus", "gpu_ids")  # "all" or 2; an index or a UUID
