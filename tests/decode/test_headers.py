@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gpupipe._native import header_bits
 from gpupipe.decode.headers import INTRA, HeaderError, Picture, Pictures, scanner_for
 
-CODECS = ("h264", "hevc", "av1", "vp8", "vp9", "mpeg1video", "mpeg2video", "mpeg4", "mjpeg", *sorted(INTRA))
+CODECS = ("h264", "hevc", "vvc", "av1", "vp8", "vp9", "mpeg1video", "mpeg2video", "mpeg4", "mjpeg", *sorted(INTRA))
 
 
 def packets(path: Path) -> tuple[str, bytes, list[bytes], list[bool]]:

@@ -104,6 +104,17 @@ class TestReferences:
         packets = replace(table("I0 P1 I2 P3"), references=References(((), (0,), (1,), (2,)), np.zeros(4, bool), 0))
         assert np.flatnonzero(plan(packets, index(packets), [3]).closure).tolist() == [2, 3]
 
+    @pytest.mark.parametrize(("skips", "fed"), [(True, [0, 4]), (False, [0, 1, 2, 4])])
+    def test_entries_within_a_run(self, skips: bool, fed: list[int]) -> None:
+        """What they keep for leading pictures is no part of them; codecs that are never shown it may refuse them."""
+        references = References(((), (0,), (1,), (0,), (2,)), np.zeros(5, bool), 0)
+        packets = replace(table("I0 P1 P2 P3 I4"), references=references, skips=skips)
+        made = plan(packets, index(packets), [0, 4], seek=False)
+        assert list(made.runs) == [Run(0, 5)]
+        assert np.flatnonzero(made.closure).tolist() == [0, 4]
+        assert np.flatnonzero(~made.skippable).tolist() == fed
+        assert plan(packets, index(packets), [4]).runs == [Run(4, 5)]
+
 
 class TestExactIndex:
     def test_order(self) -> None:
