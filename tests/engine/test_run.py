@@ -295,6 +295,28 @@ def test_nothing_is_done_after_a_sync_that_failed(toys, tmp_path, monkeypatch):
     assert go(job, tmp_path / "out").done == 5
 
 
+def test_a_last_commit_that_fails_says_how_much_it_lost(toys, tmp_path, monkeypatch):
+    from gpupipe import commits
+
+    class Full(commits.BatchSync):
+        def __call__(self):
+            raise OutputError(28, "cannot write: No space left on device")
+
+    class Impatient(Quietly):
+        def update(self, snapshot):
+            if snapshot.done == 5:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(commits, "BatchSync", Full)
+    monkeypatch.setattr(commits, "COMMIT_SECONDS", 1e6)
+    shown = Impatient()
+    with pytest.raises(KeyboardInterrupt):
+        run(toys(["ok"] * 5), Run(tmp_path / "out", workers=1), shown)
+    lost = [text for text in shown.notices if "could not be kept" in text]
+    assert lost == ["the last 5 outcomes could not be kept: [Errno 28] cannot write: No space left on device"]
+    assert status(tmp_path / "out")["done"] == 0
+
+
 def test_a_second_plan_made_at_the_same_moment_is_compared(toys, tmp_path):
     from gpupipe.plan import PlanWriter
 
