@@ -1,48 +1,27 @@
-"""Decoding on FFmpeg, through PyAV: one codec thread, planes in the decoder's memory.
-
-What libavcodec says of damage was measured with flipped bits. H.264, MPEG-2 and MPEG-4 conceal it and flag the frame;
-VP9 and AV1 refuse the packet; H.265 says nothing unless ``err_detect`` is ``explode``, which is therefore set for it.
-"""
+"""Decoding on FFmpeg, through PyAV: one codec thread, planes in the decoder's memory."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterator
-from contextlib import suppress
-from typing import Any, Literal, NoReturn
+from typing import NoReturn
 
-import av
 import numpy as np
 from av.video.frame import VideoFrame
 
 from gpupipe.decode.base import MAX_PIXELS, Choice, Decoder, IndexMismatch, Indices, Stats, checked
-from gpupipe.decode.facts import colour_of
-from gpupipe.decode.ffmpeg_file import MediaFile, orientation_of
-from gpupipe.decode.ffmpeg_packets import PacketSource, beginning
+from gpupipe.decode.ffmpeg_codec import Event, FFmpegCodec, Number
+from gpupipe.decode.ffmpeg_file import MediaFile
+from gpupipe.decode.ffmpeg_packets import PacketSource
 from gpupipe.decode.headers import HeaderError
 from gpupipe.decode.index import NO_PTS, FrameIndex, counted_index, exact_index
 from gpupipe.decode.planner import Plan, Run, plan
+from gpupipe.decode.surfaces import Surfaces
 from gpupipe.decode.tolerance import cheapest
-from gpupipe.errors import (
-    CorruptError,
-    DecodeError,
-    InputError,
-    NoVideoError,
-    TruncatedError,
-    UnsupportedError,
-    UsageError,
-)
-from gpupipe.layouts import native_layout
-from gpupipe.types import StreamInfo, Surface, SurfaceFormat
+from gpupipe.errors import CorruptError, InputError, NoVideoError, TruncatedError, UsageError
+from gpupipe.types import StreamInfo, Surface
 
 _CACHE_BYTES = 32 << 20
-
-Event = tuple[VideoFrame | None, int, str | None]
-"""A frame that came out, the packet that was fed last, and the fault that either shows."""
-
-
-class _Number(int):
-    """Number of a packet, as it travels through the codec to its frame; PyAV tells such objects apart by identity."""
 
 
 class FFmpegDecoder(Decoder):
@@ -80,7 +59,8 @@ class FFmpegDecoder(Decoder):
         self.stats = Stats()
         self._name = os.fspath(path)
         self._media = MediaFile(self._name, stream, max_pixels)
-        self._used = False  # the codec or the container is no longer at its start
+        self._codec = FFmpegCodec(self._media, self.stats)
+        self._surfaces = Surfaces(self._media)
         self._seek = seek
         self._cache_bytes = cache_bytes
         self._source: PacketSource | None = None
@@ -88,7 +68,6 @@ class FFmpegDecoder(Decoder):
         self._readable: FrameIndex | None = None
         self._uncounted: str | None = None  # why the packets do not determine the index
         self._first_fault: tuple[int, str] | None = None
-        self._formats: dict[tuple[object, ...], SurfaceFormat] = {}
         self._turn = 0
 
     @property
@@ -174,7 +153,7 @@ class FFmpegDecoder(Decoder):
 
         def see(number: int, frame: VideoFrame) -> None:
             for position in positions.get(number, ()):
-                put(position, self._surface(frame, frame.pts, not number))
+                put(position, self._surfaces.of(frame, frame.pts, not number))
 
         self._index = self._count(see)
         sound = self._first_fault is None and len(self._index) > 0
@@ -198,8 +177,7 @@ class FFmpegDecoder(Decoder):
 
     def _packets(self) -> PacketSource:
         if self._source is None:
-            self._fresh()
-            self._used = True
+            self._codec.renew()
             self._source = PacketSource(self._media, self._cache_bytes)
         return self._source
 
@@ -231,7 +209,7 @@ class FFmpegDecoder(Decoder):
         entries = np.flatnonzero(table.entry)
         for broken in np.flatnonzero(table.broken).tolist():
             start = int(entries[np.searchsorted(entries, broken) - 1])
-            self._restart(table.restarts)
+            self._codec.restart(table.restarts)
             for frame, _, fault in self._execute(Run(start, broken + 1), None):
                 if frame is not None and fault is None and frame.pts == table.pts[broken]:
                     return False
@@ -273,7 +251,7 @@ class FFmpegDecoder(Decoder):
             if frame is not None:
                 number = index.number(frame.pts)
                 if index.packet is None:
-                    source = frame.opaque if isinstance(frame.opaque, _Number) else packet
+                    source = frame.opaque if isinstance(frame.opaque, Number) else packet
                 elif number != len(sources):
                     break
                 else:
@@ -286,84 +264,15 @@ class FFmpegDecoder(Decoder):
 
     # -- decoding ----------------------------------------------------------------------------------------------------
 
-    def _fresh(self) -> None:
-        """Make the codec one that has decoded nothing."""
-        if self._media.closed:
-            raise UsageError(f"{self._name}: this decoder is closed")
-        if self._used:
-            self._media.reopen()
-            self._used = False
-
     def _everything(self, drain: bool = True, trace: bool = False) -> Generator[Event]:
         """Decode the whole stream."""
         run = Run(0, len(self._packets().table))
-        self._fresh()
-        self._used = True
+        self._codec.renew()
         yield from self._execute(run, None, drain, trace)
 
     def _execute(self, run: Run, schedule: Plan | None, drain: bool = True, trace: bool = False) -> Generator[Event]:
-        """Feed a run of packets; those that the schedule can do without as far as their headers, or not at all.
-
-        With `trace` every frame carries the :class:`_Number` of its packet.
-        """
-        codec, stats = self._media.codec, self.stats
-        try:
-            codec.open(strict=False)
-        except av.FFmpegError as error:
-            if isinstance(error, MemoryError):  # no fault of the file
-                raise
-            raise DecodeError(
-                f"{self._name}: the {self.info.codec} decoder does not take what its header says ({error.strerror}). "
-                "Check the file with ffprobe"
-            ) from error
-        codec.copy_opaque = trace
-        table = self._packets().table
-        skips = table.skips
-        skip: Literal["NONREF", "NONKEY"] = (
-            "NONREF" if table.references is None else "NONKEY"
-        )  # headers are still read, entries decoded
-        skippable, cut = schedule.of(run) if schedule is not None else ([], [])
-        number = run.start
-        for number, packet in self._packets().feed(run):
-            if packet.is_corrupt:
-                yield None, number, "the demuxer found it damaged"
-            if not packet.size:  # would tell the codec that the stream ends
-                continue
-            stats.packets += 1
-            if trace:
-                packet.opaque = _Number(number)
-            if schedule is not None:
-                skipped = skippable[number - run.start]
-                stats.skipped += skipped
-                if skips:
-                    codec.skip_frame = skip if skipped else "DEFAULT"
-                elif skipped:
-                    continue
-                elif cut[number - run.start]:
-                    packet = beginning(packet, cut[number - run.start])  # noqa: PLW2901
-            try:
-                frames = codec.decode(packet)
-            except av.FFmpegError as error:
-                self._media.check_size(codec.height, codec.width)
-                if isinstance(error, MemoryError):  # no fault of the file
-                    raise
-                yield None, number, error.strerror
-                continue
-            for frame in frames:
-                stats.decoded += 1
-                yield frame, number, "its frame is damaged" if frame.is_corrupt else None
-        codec.skip_frame = "DEFAULT"
-        if drain:
-            yield from self._drain(number)
-
-    def _drain(self, number: int) -> Generator[Event]:
-        """Take what the codec holds back."""
-        frames: list[VideoFrame] = []
-        with suppress(av.FFmpegError):  # a frame that is missing is seen to be missing
-            frames = self._media.codec.decode(None)
-        for frame in frames:
-            self.stats.decoded += 1
-            yield frame, number, "its frame is damaged" if frame.is_corrupt else None
+        """Feed a run of packets; see :meth:`FFmpegCodec.execute`."""
+        return self._codec.execute(self._packets(), run, schedule, drain, trace)
 
     def _in_full(self, wanted: list[int], index: FrameIndex, strict: bool) -> Iterator[tuple[int, Surface]]:
         """Decode from the first packet to the last wanted picture, or to the end; pictures are those that come out."""
@@ -382,7 +291,7 @@ class FFmpegDecoder(Decoder):
             if index.exact and number != count:
                 self._recount("the decoder showed another picture")
             if count == goal:
-                yield count, self._surface(frame, int(index.pts[count]), not count)
+                yield count, self._surfaces.of(frame, int(index.pts[count]), not count)
                 goal = next(pending, None)
                 if goal is None and not strict:
                     return
@@ -403,7 +312,7 @@ class FFmpegDecoder(Decoder):
         last = -1
         for run in schedule.runs:
             self._mind(turn)
-            self._restart(table.restarts)
+            self._codec.restart(table.restarts)
             here = shown[run.start : run.stop][(schedule.closure & (schedule.cut == 0))[run.start : run.stop]]
             due = set(here[here >= 0].tolist())
             for frame, packet, fault in self._execute(run, schedule):
@@ -424,24 +333,13 @@ class FFmpegDecoder(Decoder):
                     if number < last:
                         self._recount("the decoder showed pictures in another order")
                     last = number
-                    yield number, self._surface(frame, int(index.pts[number]), not number)
+                    yield number, self._surfaces.of(frame, int(index.pts[number]), not number)
                     self._mind(turn)
             for number in sorted(due):
                 if table.broken[index.packet[number]]:
                     self._corrupt(int(index.packet[number]), "it shows nothing")
             if due:
                 self._recount(f"{len(due)} pictures did not come out, the first at {int(index.pts[min(due)])}")
-
-    def _restart(self, flushing: bool) -> None:
-        """Prepare the codec for a run that has nothing to do with what it decoded before."""
-        codec = self._media.codec
-        if self._used and flushing and not self._media.closed:
-            delay = codec.reorder_depth
-            codec.flush_buffers()
-            codec.reorder_depth = max(codec.reorder_depth, delay)
-        else:
-            self._fresh()
-        self._used = True
 
     def _mind(self, turn: int) -> None:
         if turn != self._turn or self._media.closed:
@@ -456,35 +354,3 @@ class FFmpegDecoder(Decoder):
             "before that. Get it again",
             count,
         )
-
-    # -- surfaces ----------------------------------------------------------------------------------------------------
-
-    def _surface(self, frame: VideoFrame, pts: int | None, first: bool) -> Surface:
-        name = frame.format.name
-        turned = orientation_of(frame) or (self.info.rotation, self.info.mirrored)
-        if first:
-            self._media.turn(*turned)
-        key = (name, frame.height, frame.width, frame.colorspace, frame.color_range, turned)
-        made = self._formats.get(key)
-        if made is None:
-            siting, codec = self._media.facts.colour.siting, self._media.facts.codec
-            colour = colour_of(name, frame.colorspace, frame.color_range, siting, codec)
-            try:
-                layout = native_layout(name)
-            except UnsupportedError as error:
-                raise UnsupportedError(f"{self._name}: {error}") from error
-            made = SurfaceFormat(frame.height, frame.width, layout, colour, *turned)
-            self._formats[key] = made
-        if made.layout != name:
-            frame = frame.reformat(format=made.layout)
-        planes: list[Any] = []
-        strides: list[int] = []
-        for plane in frame.planes:
-            stride = plane.line_size
-            if stride < 0:  # stored from the bottom up
-                rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, -stride)
-                planes.append(rows[::-1].tobytes())
-            else:
-                planes.append(plane)
-            strides.append(abs(stride))
-        return Surface(made, planes, strides, pts, frame)
