@@ -79,7 +79,8 @@ class Gpupipe:
         def choose(index: Any) -> Any:
             nonlocal frames
             wanted = self._at_seconds(index, request.seconds) if request.kind == "at" else request.of(len(index))
-            frames = np.empty((len(wanted), *SIZE, 3), np.uint8)
+            if len(frames) != len(wanted):  # asked again where pictures were counted meanwhile
+                frames = np.empty((len(wanted), *SIZE, 3), np.uint8)
             return wanted
 
         with self._open(request.path) as decoder:
