@@ -4,7 +4,8 @@
 
 `job`: H.264 files of the media to sample folders (frames, tokens), whole commands with start-up, CPU seconds of all
 processes and wall: `gpupipe clips` against a multiprocessing script that seeks with OpenCV (scripts/seed_style.py) and
-a DataLoader over torchcodec (scripts/torchcodec_loader.py), 1 and 2 workers. Both tokenize with our tokenizer.
+a DataLoader over torchcodec (scripts/torchcodec_loader.py), 1 and 2 workers. Both tokenize with our tokenizer. Our
+workers' malloc takes huge pages; theirs does with GLIBC_TUNABLES=glibc.malloc.hugetlb=1 before this command.
 `engine`: 1,000 short clips, one worker, against the same operator and sink in a bare loop (bench/scripts/bare_loop.py).
 `scaling`: twice as many, one worker on one core, one that has two, and two, against what two bare loops at once give.
 `plan`: 300,000 items planned, and resumed with one left. `status`: `gpupipe status` on a ledger of 1,000,000 rows.

@@ -28,6 +28,9 @@ the docstring of the file in `bench/`. `pip install -e .[bench]` brings the peer
 
 Ratios are ours / theirs in CPU seconds, medians over interleaved rounds: below 1 we use less. A peer whose frames are
 not those asked for is marked *unlike* and is never the best peer.
+
+Ours runs in the environment of a gpupipe worker, whose malloc takes huge pages; the peers run in the plain one. With
+`GLIBC_TUNABLES=glibc.malloc.hugetlb=1` before a command all have it.
 """
 _NO_GPU = """## On a GPU: `bench/gpu.py`
 
@@ -126,7 +129,7 @@ def _files(files: list[dict[str, Any]], mode: str) -> str:
 def _tolerance(result: dict[str, Any]) -> str:
     text = [f"## `--tolerance {result['seconds']:g}`: `bench/tolerance.py`, {result['machine']}\n", _place(result)]
     text.append(
-        "Pictures decoded for 16 frames from first to last, and CPU exact / with tolerance. No choice within reach "
+        "Packets decoded for 16 frames from first to last, and CPU exact / with tolerance. No choice within reach "
         "decodes fewer than *at least*.\n"
     )
     heads = ["clip", "frames", "a keyframe every", "exact", "with tolerance", "at least", "times less CPU"]
@@ -138,10 +141,10 @@ def _tolerance(result: dict[str, Any]) -> str:
         for each in (*result["made"], *result["files"]) if "gain" in each
     ]  # fmt: skip
     text.append(_table(heads, rows))
-    heads = ["group", "files", "times less CPU", "times fewer pictures", "at most"]
+    heads = ["group", "files", "times less CPU", "times fewer packets", "at most"]
     groups = result["summary"].items()
     cells = [
-        [name, each["files"], *(_number(each[key]) for key in ("gain", "pictures", "at_most"))] for name, each in groups
+        [name, each["files"], *(_number(each[key]) for key in ("gain", "packets", "at_most"))] for name, each in groups
     ]
     text.append(_table(heads, cells))
     return "\n".join(text)

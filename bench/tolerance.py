@@ -84,9 +84,8 @@ def _file(path: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     report: dict[str, Any] = {"file": path.name, "frames": len(index)}
     if not index.exact or len(index) < SHORTEST:
         return report
-    media = MediaFile(str(path), None, MAX_PIXELS)
-    table = PacketSource(media, 0).table
-    media.close()
+    with MediaFile(str(path), None, MAX_PIXELS) as media:
+        table = PacketSource(media, 0).table
     report["keyframe_seconds"] = float(index.times[-1]) / int(table.entry.sum())
     report["bound"] = bound(table, index, arguments.seconds)
     stats: dict[str, int] = {}
@@ -108,13 +107,13 @@ def _file(path: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _small(path: Path, seconds: float) -> int:
-    """Decode the wanted pictures and make them small; pictures decoded for that."""
+    """Decode the wanted pictures and make them small; packets decoded for that, hidden pictures among them."""
     resizer = Resizer(SIZE)
     frames = np.empty((WANTED, *SIZE, 3), np.uint8)
     with decode.open(path) as decoder:
         wanted = decoder.near(uniform(len(decoder.index), WANTED)[0], seconds)
         decoder.read(wanted, lambda place, surface: resizer.resize(surface, frames[place]))
-        return decoder.stats.decoded
+        return decoder.stats.packets - decoder.stats.skipped
 
 
 def bound(table: PacketTable, index: FrameIndex, seconds: float) -> int:
@@ -135,7 +134,7 @@ def bound(table: PacketTable, index: FrameIndex, seconds: float) -> int:
 
 
 def summary(reports: list[dict[str, Any]]) -> dict[str, Any]:
-    """Geometric means of exact / near by group, and of what the bound would allow in pictures decoded."""
+    """Geometric means of exact / near by group, and of packets decoded, beside what the bound would allow."""
     found = {}
     measured = [report for report in reports if "gain" in report]
     for group in sorted({group for report in measured for group in report["groups"]}):
@@ -143,7 +142,7 @@ def summary(reports: list[dict[str, Any]]) -> dict[str, Any]:
         found[group] = {
             "files": len(chosen),
             "gain": geometric_mean(report["gain"] for report in chosen),
-            "pictures": geometric_mean(report["decoded"]["exact"] / report["decoded"]["near"] for report in chosen),
+            "packets": geometric_mean(report["decoded"]["exact"] / report["decoded"]["near"] for report in chosen),
             "at_most": geometric_mean(report["decoded"]["exact"] / max(1, report["bound"]) for report in chosen),
         }
     return found
@@ -155,7 +154,7 @@ def _say(report: dict[str, Any]) -> None:
         return
     decoded = report["decoded"]
     print(
-        f"{report['file']}: a keyframe every {report['keyframe_seconds']:.1f} s; {decoded['exact']} pictures, "
+        f"{report['file']}: a keyframe every {report['keyframe_seconds']:.1f} s; {decoded['exact']} packets, "
         f"{decoded['near']} with tolerance, at least {report['bound']}; {report['gain']:.2f} times less CPU"
     )
     sys.stdout.flush()

@@ -63,7 +63,8 @@ struct Bytes {
 // Big-endian bits from the start of some bytes.
 class Bits {
 public:
-    // kEscaped: a NAL unit's payload, whose emulation prevention bytes are stepped over (H.264 7.4.1, H.265 and H.266 7.4.2).
+    // kEscaped: a NAL unit's payload, whose emulation prevention bytes are stepped over (H.264 7.4.1, H.265 7.4.2,
+    // H.266 7.4.2).
     enum Form { kPlain, kEscaped };
 
     explicit Bits(Bytes bytes, Form form = kPlain)

@@ -106,20 +106,20 @@ private:
         std::unordered_map<int64_t, size_t> places;
         places.reserve(access_.size());
         std::vector<size_t> entries;
-        bool headed = false;   // the last IRAP picture is an entry
+        size_t head = SIZE_MAX;   // the last IRAP picture
         size_t reference = 0, sender = 0;
         for (size_t i = 0; i < access_.size(); ++i) {
             Picture& picture = pictures_.found[i];
             const Access& access = access_[i];
-            picture.leading = access.rasl && headed;
+            picture.leading = access.rasl && head != SIZE_MAX && pictures_.found[head].entry;
             const size_t first = pictures_.needs.size();
             size_t earliest = i;
             const auto need = [&](size_t other) {
                 if (other == i) return;
                 pictures_.needs.push_back(static_cast<int64_t>(other));
                 if (pictures_.found[other].leading) {   // not there where decoding starts at its entry
-                    const size_t head = *(std::upper_bound(entries.begin(), entries.end(), other) - 1);
-                    if (!picture.leading || head != entries.back()) other = head == 0 ? 0 : head - 1;
+                    const size_t own = *(std::upper_bound(entries.begin(), entries.end(), other) - 1);
+                    if (!picture.leading || own != entries.back()) other = own == 0 ? 0 : own - 1;
                 }
                 earliest = std::min(earliest, other);
             };
@@ -134,8 +134,8 @@ private:
             revoke(entries, i, earliest);
             if (access.irap) {   // its lists keep pictures for those before it in output order
                 picture.entry = pictures_.needs.size() == references_end && (access.sets || !sets_.moving());
-                headed = picture.entry;
-                if (headed) entries.push_back(i);
+                head = i;
+                if (picture.entry) entries.push_back(i);
             }
             if (!picture.named) pictures_.needs.resize(first);
             picture.needs_end = static_cast<int64_t>(pictures_.needs.size());

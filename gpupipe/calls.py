@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypedDict
 
 from gpupipe import launch
 from gpupipe.decode import BACKENDS
 from gpupipe.errors import UsageError
 from gpupipe.fingerprint import Kind
 from gpupipe.forecast import Forecast
-from gpupipe.job import Job
+from gpupipe.job import AnyJob
 from gpupipe.progress import Reporter
 from gpupipe.settings import Run, run_of
 from gpupipe.shown import StrPath, forecast_of, run_shown, unless_interrupted
 from gpupipe.summary import Summary
-
-AnyJob = TypeVar("AnyJob", bound=Job)
 
 
 class RunParameters(TypedDict, total=False):

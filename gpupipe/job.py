@@ -240,6 +240,9 @@ class Job(Protocol):
         """Names in the output folder that :meth:`finish` writes."""
 
 
+AnyJob = TypeVar("AnyJob", bound=Job)
+
+
 def class_path(job: Job) -> str:
     """``module:Class``, for :func:`restore`."""
     return f"{type(job).__module__}:{type(job).__qualname__}"

@@ -31,12 +31,12 @@ from gpupipe.posts import Post
 from gpupipe.progress import Reporter
 from gpupipe.redo import Choice
 from gpupipe.remains import FAILURES, Remains
-from gpupipe.settings import MAX_FAILURE_RATE, Run
+from gpupipe.settings import Run
 from gpupipe.sinks.base import Place, Sink
 from gpupipe.summary import INTERRUPTED, Summary, summarize
 from gpupipe.supervisor import Supervisor
 
-__all__ = ["MAX_FAILURE_RATE", "RECYCLE_SECONDS", "Run", "check", "retry", "run"]
+__all__ = ["RECYCLE_SECONDS", "Run", "check", "retry", "run"]
 
 RECYCLE_SECONDS = 3600.0  # a new worker costs half a second
 
@@ -223,6 +223,7 @@ class _Session:
             "recycle_bytes": (self._how.memory_per_worker or memory_bytes() // workers) // 2,
             "recycle_seconds": RECYCLE_SECONDS,
             "audit": self._how.audit,
+            "spare": workers < usable_cores(),
         }
 
     def _record(self, workers: int) -> RunRecord:

@@ -157,6 +157,7 @@ def renew(job: Job, output: Path, plan: Plan) -> None:
     there = plan.inputs_on_disk() if asked else {}
     if any(there.get(key) != value for key, value in asked.items()):
         Remains(output).remove(job.remains())
+        sync_folder(output / BOOKKEEPING)  # the record of what is gone must be gone before
         plan.renew_inputs(asked)
 
 
@@ -166,7 +167,7 @@ def left_alone(job: Job, plan: Plan) -> Iterator[str]:
     for key in job.elsewhere:
         if (there := plan.inputs.get(key)) and there != given[key]:
             yield (
-                f"{key}: nothing is written in {there}, which only the plan names; the command that made the output "
+                f"{key}: nothing is written in {there!r}, which only the plan names; the command that made the output "
                 "writes there, since it names it"
             )
 

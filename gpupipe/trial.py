@@ -27,6 +27,7 @@ MIN_PROBED, MAX_PROBED = 8, 64
 MIN_WORKED = 4
 PROBE_SECONDS, TRIAL_SECONDS = 2.0, 3.0  # no new item after that, the least number aside
 LONGEST_SECONDS = 60.0  # no new item after that, were it only the second: long clips take minutes each
+LONGEST_ITEM_SECONDS = 600.0  # a run has more patience with a long one: a whole video may take hours
 PATIENCE_SECONDS = 10.0  # for a look at one input
 LOST_ALLOWED = 3  # each costs a new process, or all the patience there is
 
@@ -181,11 +182,15 @@ class Bench:
     def work(self, sample: Iterable[int], patience: Callable[[int], float]) -> Trial:
         """Work the sample's first items as a run would, one after another: as many as the time allows.
 
-        Each may take as long as in a run, see :func:`gpupipe.watchdog.patience`.
+        Each may take as long as in a run (`patience`, see :func:`gpupipe.watchdog.patience`), but for the longest.
         """
         trial = Trial()
         first: list[float] = []
-        with Hand("gpupipe.worker", self._setup, self._logs, patience, self._post) as hand:
+
+        def bounded(ordinal: int) -> float:
+            return min(patience(ordinal), LONGEST_ITEM_SECONDS)
+
+        with Hand("gpupipe.worker", self._setup, self._logs, bounded, self._post) as hand:
             sound = (ordinal for ordinal in sample if ordinal not in self._lost)
             for ordinal in _in_time(sound, MIN_WORKED, TRIAL_SECONDS, hand):
                 trial.worked += 1
@@ -242,13 +247,17 @@ class Bench:
 
 
 def _in_time(sample: Iterable[int], least: int, seconds: float, hand: Hand) -> Iterator[int]:
-    began: float | None = None
+    asked = time.monotonic()
+    began = asked
     for number, ordinal in enumerate(sample):
-        passed = 0.0 if began is None else time.monotonic() - began
-        if hand.started > LOST_ALLOWED or passed > (seconds if number >= least else LONGEST_SECONDS):
+        now = time.monotonic()
+        if hand.started > LOST_ALLOWED or (number and now - asked > LONGEST_SECONDS):
+            return
+        if number >= least and now - began > seconds:
             return
         yield ordinal
-        began = began or time.monotonic()  # starting the process is not counted
+        if not number:
+            began = time.monotonic()  # starting the process is not counted
 
 
 def _tally(survey: Survey, facts: Facts) -> None:

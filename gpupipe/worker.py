@@ -49,6 +49,7 @@ class Setup:
     """What a worker is told first; `memory_bytes` binds it, past the `recycle` bounds it asks to be replaced.
 
     `device` names what opens its GPU, and the number to open; None for a CPU core. `cores` are those it shall run on.
+    `spare`: there are more cores than workers.
     """
 
     number: int
@@ -64,6 +65,7 @@ class Setup:
     recycle_bytes: int
     recycle_seconds: float
     audit: float = 0.0
+    spare: bool = False
     device: tuple[str, int] | None = None
     cores: list[int] | None = None
 
@@ -88,7 +90,8 @@ class Worker:
             pinned = None if self._device is None else self._device.card.pinned
             self._slots = self._room(self._operator.depth + _WRITING, pinned)
             self._audit = self._auditor(place, pulse) if setup.audit and self._device is not None else None
-            self._writer = Writer(self._job, self._sink, self._slots, wire, self._audit)
+            beside = setup.spare or self._device is not None
+            self._writer = Writer(self._job, self._sink, self._slots, wire, self._audit, beside)
         self._seats = [Stages(pulse, seat) for seat in range(self._operator.depth)]
         self._free: queue.SimpleQueue[Stages] = queue.SimpleQueue()
         for seat in self._seats:

@@ -30,6 +30,8 @@ from gpupipe.wire import Wire
 REPORT_SECONDS = 0.2
 _STATE, _CHECKSUM = 1, 5  # places in a row for the ledger
 _THREAD_PAYS_BYTES = 1 << 18  # a handover costs 0.1 ms, mostly waiting for the GIL: more than writing a small item
+_WAIT_PAYS_SECONDS = 3e-3  # an item; about what two threads on one core lose to each other over an item of 2 MB
+_REMEMBERED = 16  # items whose waits count
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +42,23 @@ class _Finished:
 
 
 class Writer:
-    """Commits or voids items in the order they come; at most as many wait as there are slots."""
+    """Commits or voids items in the order they come; at most as many wait as there are slots.
 
-    def __init__(self, job: Job, sink: Sink, slots: HostSlots, wire: Wire, audit: Audit | None = None) -> None:
+    Parameters
+    ----------
+    job, sink, slots, wire
+        The worker's.
+    audit : Audit, optional
+        Makes a share of the items again.
+    beside : bool
+        Write large items in a thread while the next is made, since a core is free for it. Else that is done only once
+        writing is seen to wait for the disk: on one core two threads cost more than they save.
+    """
+
+    def __init__(
+        self, job: Job, sink: Sink, slots: HostSlots, wire: Wire, audit: Audit | None = None, beside: bool = True
+    ) -> None:
+        self._beside, self._waits = beside, 0.0
         self._job, self._sink, self._slots, self._wire, self._audit = job, sink, slots, wire, audit
         self._stages = Stages()
         self._queue: queue.SimpleQueue[_Finished | None] = queue.SimpleQueue()
@@ -68,7 +84,8 @@ class Writer:
         finished = _Finished(completion, completion.work.stages.seconds(), completion.work.stages.failed_in)
         with self._lock:
             # Where items are audited whoever writes them may have to wait, and that shall not be an item's time.
-            at_once = self._audit is None and not self._waiting and self._last_nbytes < _THREAD_PAYS_BYTES
+            threaded = self._beside and self._last_nbytes >= _THREAD_PAYS_BYTES
+            at_once = self._audit is None and not self._waiting and not threaded
             self._waiting += 1
         if at_once:
             self._write(finished)
@@ -125,7 +142,7 @@ class Writer:
         completion, stage = finished.completion, finished.stage
         work, error = completion.work, completion.error
         checksum = Checksum()
-        began = time.monotonic()
+        began, busy = time.monotonic(), time.thread_time()
         if completion.sample is not None:
             try:
                 with self._stages("write"):
@@ -142,6 +159,10 @@ class Writer:
                 work.fingerprint = ABSENT
         self._slots.release(work.slot)
         self._last_nbytes = checksum.nbytes
+        if not self._beside:
+            waited = time.monotonic() - began - (time.thread_time() - busy)
+            self._waits += (waited - self._waits) / _REMEMBERED
+            self._beside = self._waits > _WAIT_PAYS_SECONDS
         return [
             work.ordinal,
             DONE if error is None else FAILED,

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from gpupipe import launch
-from gpupipe.calls import AnyJob
 from gpupipe.cli.say import say
 from gpupipe.decode import BACKENDS, MAX_PIXELS
 from gpupipe.errors import UsageError
 from gpupipe.fingerprint import KINDS
+from gpupipe.job import AnyJob
 from gpupipe.progress import Reporter
 from gpupipe.reports.final import final_text
 from gpupipe.reports.forecast import forecast_text

@@ -234,6 +234,7 @@ class FFmpegDecoder(Decoder):
         """Replace an index that was wrong."""
         assert self._index is not None
         self._uncounted = reason
+        self._packets().put_together()
         self._index = self._count()
         self._readable = None
         raise IndexMismatch(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -15,10 +14,9 @@ from gpupipe.decode.extent import shortfall
 from gpupipe.decode.ffmpeg_file import MediaFile
 from gpupipe.decode.headers import HeaderError, Scanner, scanner_for
 from gpupipe.decode.index import NO_PTS, PacketTable, Row
-from gpupipe.decode.packed_frames import PackedFrames, like, timed
+from gpupipe.decode.packed_frames import PackedFrames, timed
+from gpupipe.decode.packets import Packet, like
 from gpupipe.decode.planner import Run
-
-Packet = Any  # av.Packet, generic in its stub only
 
 _CHANGES = frozenset(av.Packet().get_sidedata(kind).data_desc for kind in ("new_extradata", "param_change", "palette"))
 """What FFmpeg calls side data that changes the codec's parameters; a packet's kinds are slower to ask for."""
@@ -105,10 +103,14 @@ class PacketSource:
             self.table = timed(self._demuxed, self._media.facts.time_base, self._media.step)
         except HeaderError as error:
             self.reason = str(error)
-            self._packed = False
-            self._kept = None
+            self.put_together()
         for number, packet in enumerate(self._kept or ()):
             packet.pts = int(self.table.pts[number])
+
+    def put_together(self) -> None:
+        """Give packets as the container holds them from now on, whether they were taken apart or not."""
+        if self._packed:
+            self.table, self._packed, self._kept = self._demuxed, False, None
 
     def feed(self, run: Run) -> Iterator[tuple[int, Packet]]:
         """The packets of a run with their numbers.
@@ -143,7 +145,10 @@ class PacketSource:
                         self._trust_seeks = False
                         raise IndexMismatch(f"{self._media.name}: packet {number} is not the one that was indexed")
                     if packed is not None:
-                        packet = packed.apart(packet)  # noqa: PLW2901
+                        try:
+                            packet = packed.apart(packet)  # noqa: PLW2901
+                        except HeaderError as error:  # in place, with packets of the same sizes
+                            raise IndexMismatch(f"{self._media.name}: it was written anew ({error})") from error
                         packet.pts = int(self.table.pts[number])
                     if number >= run.start:
                         yield number, packet

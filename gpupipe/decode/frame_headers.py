@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from gpupipe.decode.bits import Bits
-
-Packet = Any  # av.Packet, generic in its stub only
+from gpupipe.decode.packets import Packet
 
 _VP9_HEADER = 32  # bytes that hold what is read of one
 _VP9_MATRICES = (2, 5, 1, 6, 7, 9, 3, 0)

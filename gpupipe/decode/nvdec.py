@@ -21,9 +21,10 @@ from gpupipe.decode.facts import colour_of
 from gpupipe.decode.ffmpeg import FFmpegDecoder
 from gpupipe.decode.ffmpeg_packets import beginning
 from gpupipe.decode.index import FrameIndex, PacketTable
+from gpupipe.decode.packets import Packet
 from gpupipe.decode.planner import Plan, Run, plan
 from gpupipe.decode.pool import DecoderPool
-from gpupipe.decode.session import Packet, Picture, Session, StreamKind
+from gpupipe.decode.session import Picture, Session, StreamKind
 from gpupipe.errors import DecodeError, DeviceMemoryError, UnsupportedError
 from gpupipe.layouts import layout_of
 from gpupipe.types import Colour, DeviceSurface, Surface, SurfaceFormat

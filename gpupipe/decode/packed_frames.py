@@ -15,10 +15,11 @@ import numpy as np
 
 from gpupipe.decode.headers import HeaderError
 from gpupipe.decode.index import NO_PTS, PacketTable, counted_index, exact_index
-from gpupipe.decode.packets import Packet, packet_of
+from gpupipe.decode.packets import Packet, like
 
-_FRAME = b"\0\0\1\xb6"
-_SEQUENCE = b"\0\0\1\xb0"
+_START = b"\0\0\1"
+_FRAME = _START + b"\xb6"
+_SEQUENCE = _START + b"\xb0"
 _WRITER = re.compile(rb"\x00\x00\x01\xb2DivX\d+(?:Build|b)\d+(p?)")
 _PLACEHOLDER = 19  # bytes; the longest of frames that are not coded, as libavcodec has it
 _SHORTEST = 8  # bytes; libavcodec takes no notice of a second frame of fewer
@@ -59,7 +60,8 @@ class PackedFrames:
             self._notice(data[: max(first, 0)])
             if not self._packed:
                 return packet
-        if self._held and data[data.find(_SEQUENCE[:3]) :].startswith(_SEQUENCE):
+        # libavcodec drops the frame that it holds where the first start code is that of a sequence.
+        if self._held and data[data.find(_START) :].startswith(_SEQUENCE):
             raise HeaderError("a packed frame is left out")
         if self._held:
             shown, self._held = self._held, b""
@@ -87,13 +89,6 @@ class PackedFrames:
 def _is_held(data: bytes, frame: int) -> bool:
     """True if libavcodec keeps what begins with this frame for the next packet: I and B frames."""
     return 0 <= frame < len(data) - len(_FRAME) and len(data) >= _SHORTEST and not data[frame + len(_FRAME)] & _FORWARD
-
-
-def like(packet: Packet, data: bytes | memoryview) -> Packet:
-    """A packet of other bytes."""
-    made = packet_of(data, packet.pts)
-    made.dts, made.time_base, made.is_corrupt = packet.dts, packet.time_base, packet.is_corrupt
-    return made
 
 
 def timed(table: PacketTable, time_base: Fraction, step: int) -> PacketTable:

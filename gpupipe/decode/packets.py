@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import av
-
 Packet = Any  # av.Packet, generic in its stub only
 
 
@@ -27,7 +25,16 @@ def packet_of(data: bytes | memoryview, pts: int | None = None) -> Packet:
     -------
     av.Packet
     """
+    import av
+
     made: Packet = av.Packet(len(data))
     made.update(data)
     made.pts = pts
+    return made
+
+
+def like(packet: Packet, data: bytes | memoryview) -> Packet:
+    """A packet of other bytes."""
+    made = packet_of(data, packet.pts)
+    made.dts, made.time_base, made.is_corrupt = packet.dts, packet.time_base, packet.is_corrupt
     return made

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from gpupipe.decode.complaints import Complaints, complaints
-from gpupipe.decode.session import Capability, Packet, Picture, Session, StreamKind, VideoEngine
+from gpupipe.decode.packets import Packet
+from gpupipe.decode.session import Capability, Picture, Session, StreamKind, VideoEngine
 from gpupipe.errors import (
     DecodeError,
     DeviceLostError,

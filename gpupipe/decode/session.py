@@ -9,11 +9,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from gpupipe.decode.packets import Packet
 from gpupipe.types import DeviceSurface, Surface
-
-Packet = Any  # av.Packet, generic in its stub only
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -234,12 +234,13 @@ def _held(path: Path) -> int:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
-            if os.path.lexists(path) and os.path.samestat(os.fstat(fd), path.lstat()):
-                return fd
+            with suppress(FileNotFoundError):  # its holder has moved it to its place meanwhile
+                if os.path.samestat(os.fstat(fd), path.lstat()):
+                    return fd
         except BaseException:
             os.close(fd)
             raise
-        os.close(fd)  # its holder has moved it to its place meanwhile
+        os.close(fd)
 
 
 def remove_tree(path: Path) -> None:

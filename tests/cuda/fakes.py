@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from av.codec.context import Flags
 
-from gpupipe.decode.session import Capability, Packet, Picture, Session, StreamKind, VideoEngine
+from gpupipe.decode.packets import Packet
+from gpupipe.decode.session import Capability, Picture, Session, StreamKind, VideoEngine
 from gpupipe.errors import DecodeError, DeviceLostError, DeviceMemoryError
 from gpupipe.layouts import layout_of
 from gpupipe.types import DeviceSurface, Surface, SurfaceFormat

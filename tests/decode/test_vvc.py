@@ -90,6 +90,16 @@ class TestHeaders:
         assert [p.entry for p in found] == [True, True, False, False]
         assert [p.leading for p in found] == [False, False, True, False]
 
+    def test_behind_an_entry_that_was_taken_back_nothing_leads(self) -> None:
+        found = scan(
+            picture(CRA, 0),
+            picture(CRA, 8, ([-8], [])),
+            picture(RADL, 4, ([-4], [4])),
+            picture(RASL, 2, ([-2], [2])),
+        )
+        assert [p.entry for p in found] == [True, False, False, False]
+        assert not any(p.leading for p in found)
+
     @pytest.mark.parametrize("needs", ["references", "filters", "leading filters"])
     def test_no_entry_where_more_is_needed(self, needs: str) -> None:
         """A picture behind an entry, in output order too, needs what came before it: then it is none."""

@@ -239,9 +239,15 @@ def test_an_item_may_take_as_long_as_in_a_run(toys, tmp_path, monkeypatch):
 
 
 def test_a_trial_of_long_items_has_few(toys, tmp_path, monkeypatch):
-    monkeypatch.setattr(trial, "LONGEST_SECONDS", 0.0)
-    found = look(toys(["ok"] * 9), tmp_path / "out")
+    monkeypatch.setattr(trial, "LONGEST_SECONDS", 0.4)  # the second would begin after it
+    found = look(toys(["ok"] * 9, delay=0.5), tmp_path / "out")
     assert (found.trial.worked, found.trial.done) == (1, 1) and found.seconds is not None
+
+
+def test_the_longest_item_of_a_trial_is_given_up(toys, tmp_path, monkeypatch):
+    monkeypatch.setattr(trial, "LONGEST_ITEM_SECONDS", 1.2)
+    found = look(toys(["ok"] * 7 + ["stuck"]), tmp_path / "out")
+    assert found.trial.reasons["hang"].example == "000007_stuck: not done after 1.2 s"
 
 
 def test_items_that_all_crash_end_the_trial_not_the_dry_run(toys, tmp_path):

@@ -7,6 +7,7 @@ import pickle
 import tempfile
 from contextlib import closing, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fake_keypoints import FakeKeypointsJob
@@ -20,6 +21,7 @@ from gpupipe.jobs import keypoint_plan, keypoint_poses
 from gpupipe.jobs.keypoints import KeypointsJob
 from gpupipe.launch import Run, retry
 from gpupipe.ops.keypoints import executors, models, networks, original
+from gpupipe.ops.keypoints.batched import executor as batched
 from gpupipe.plan import Plan, _head_checksum
 from gpupipe.redo import Choice
 from gpupipe.reports.live import Quiet
@@ -72,7 +74,7 @@ def test_a_plan_of_others_writes_no_pose_files(tree, tmp_path):  # noqa: F811
     reporter = Quiet()
     assert retry(job, Run(out, workers=1), Choice(), reporter).complete
     assert (tmp_path / "all.pkl").is_file() and not elsewhere.exists()
-    assert any(f"pose_dir: nothing is written in {elsewhere}" in text for text in reporter.notices)
+    assert any(f"pose_dir: nothing is written in {str(elsewhere)!r}" in text for text in reporter.notices)
     keypoint_poses.run(job_of(tree, pickle="all.pkl", pose_dir=str(elsewhere)), Run(out, workers=1), Quiet())
     assert sorted(path.name for path in elsewhere.rglob("*.pose")) == ["v1.pose", "v2.pose", "w.pose"]
 
@@ -91,23 +93,14 @@ def test_pose_files_older_than_the_points_are_written_again_by_who_names_them(tr
 
 
 @pytest.fixture
-def asked(monkeypatch):
-    """What the choice of an executor depends on, without networks; the questions for its identity."""
-    questions = []
-
-    def identity():
-        questions.append("cpu")
-        return "LiteRT 9"
-
-    monkeypatch.setattr(networks, "identity", identity)
+def without_networks(monkeypatch):
+    """What the choice of an executor depends on, without networks."""
+    monkeypatch.setattr(networks, "identity", lambda: "LiteRT 9")
     monkeypatch.setattr(models, "read_models", lambda source=None: {})
     monkeypatch.setattr(keypoint_plan, "find_spec", lambda name: None)  # no torch
-    executors.identity.cache_clear()
-    yield questions
-    executors.identity.cache_clear()
 
 
-def test_what_is_overwritten_does_not_choose_the_executor(tree, tmp_path, asked):  # noqa: F811
+def test_what_is_overwritten_does_not_choose_the_executor(tree, tmp_path, without_networks):  # noqa: F811
     out = tmp_path / "out"
     go(job_of(tree, executor="mediapipe"), out)
     job = KeypointsJob(dataset_path=str(tree), executor="auto")
@@ -116,11 +109,15 @@ def test_what_is_overwritten_does_not_choose_the_executor(tree, tmp_path, asked)
         assert keypoint_plan.planned(job, out, "auto").executor == "mediapipe"
 
 
-def test_an_executor_is_asked_once_who_it_is(tree, tmp_path, asked):  # noqa: F811
-    """To ask torch opens a GPU."""
-    job = keypoint_plan.planned(KeypointsJob(dataset_path=str(tree), executor="auto"), tmp_path / "out", "ffmpeg")
-    job.check()
-    assert (job.networks, asked) == ("LiteRT 9", ["cpu"])
+def test_torch_is_asked_once_who_it_is(monkeypatch):
+    """It opens a GPU for that."""
+    asked = []
+    runtime = SimpleNamespace(identity=lambda: "torch 9")
+    monkeypatch.setattr(batched, "open_runtime", lambda *words: asked.append(words[:2]) or runtime)
+    batched.identity.cache_clear()
+    assert [executors.identity("torch", "cuda", "fp32") for _ in range(2)] == ["torch 9", "torch 9"]
+    assert asked == [("cuda", "fp32")]
+    batched.identity.cache_clear()
 
 
 def _original():

@@ -4,7 +4,6 @@ import math
 import pickle
 import subprocess
 import sys
-import threading
 import tracemalloc
 from dataclasses import replace
 
@@ -23,7 +22,6 @@ from gpupipe.landmarks.pickle_file import write_pickle
 from gpupipe.landmarks.records import LoadedPickle
 from gpupipe.landmarks.streamed_pickle import StreamedPickle
 from gpupipe.ops.keypoints.points import FACE_68, SLICES
-from gpupipe.sinks.files import staged_beside
 from gpupipe.sinks.pickles import dumps
 
 PACKED = ("face", "left_hand", "right_hand", "pose")
@@ -255,24 +253,6 @@ def test_what_a_kill_leaves_is_gone_with_the_next(tmp_path, folder):
         write_pickle(path, landmarks, {})
     assert sorted(each.name for each in tmp_path.iterdir()) == ["a.pkl", "out"]
     assert pickle.loads(path.read_bytes())["train"]
-
-
-def test_two_that_write_one_file_take_turns(tmp_path):
-    turns = []
-
-    def write(word):
-        with staged_beside(tmp_path / "a.pkl") as partial:
-            turns.append(f"{word} begins")
-            partial.write_text(word)
-            if word == "first":
-                other.start()
-            turns.append(f"{word} ends")
-
-    other = threading.Thread(target=write, args=["second"])
-    write("first")
-    other.join()
-    assert turns == ["first begins", "first ends", "second begins", "second ends"]
-    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.pkl", "second")]
 
 
 # --- pickles of older programs

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Any, Literal, Protocol
 
 from gpupipe.errors import UsageError
@@ -141,11 +140,8 @@ def choose(executor: str, cuda: bool) -> str:
     return executor if executor != "auto" else "torch" if cuda else "cpu"
 
 
-@cache
 def identity(executor: str, device: str, precision: str) -> str:
     """What decides the numbers of an executor, in words, for a plan's hash.
-
-    It is found out once a process, which keeps the libraries it has loaded: a GPU is opened for it.
 
     Raises
     ------
