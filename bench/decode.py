@@ -14,8 +14,8 @@ matrices and filters, which comes to 1 to 12), and each nearer to our frame of t
 once gain and offset by channel are taken out. A peer that fails is reported as `unlike` with its time, and is never
 the best peer.
 
-Last answer (epyc-2core, FFmpeg of PyAV 18.1, 33 clips, `uniform`): 0.78 of the best peer of each file, 0.69 with
-B-frames, 0.68 on H.264 of 200 frames or more; 0.15 of OpenCV seeking on the last.
+Last answer (epyc-2core, FFmpeg of PyAV 18.1, 33 clips, `uniform`): 0.73 of the best peer of each file, 0.62 with
+B-frames, 0.65 on H.264 of 200 frames or more; 0.15 of OpenCV seeking on the last.
 """
 
 from __future__ import annotations
