@@ -114,10 +114,10 @@ def test_torch_is_asked_once_who_it_is(monkeypatch):
     asked = []
     runtime = SimpleNamespace(identity=lambda: "torch 9")
     monkeypatch.setattr(batched, "open_runtime", lambda *words: asked.append(words[:2]) or runtime)
-    batched.identity.cache_clear()
+    executors._of_torch.cache_clear()
     assert [executors.identity("torch", "cuda", "fp32") for _ in range(2)] == ["torch 9", "torch 9"]
     assert asked == [("cuda", "fp32")]
-    batched.identity.cache_clear()
+    executors._of_torch.cache_clear()
 
 
 def _original():

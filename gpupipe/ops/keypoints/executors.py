@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Literal, Protocol
 
 from gpupipe.errors import UsageError
@@ -156,6 +157,12 @@ def identity(executor: str, device: str, precision: str) -> str:
         from gpupipe.ops.keypoints import mediapipe_executor
 
         return mediapipe_executor.identity()
+    return _of_torch(device, precision)
+
+
+@cache
+def _of_torch(device: str, precision: str) -> str:
+    """Found out once a process, since a GPU is opened for it."""
     from gpupipe.ops.keypoints.batched import executor as batched
 
     return batched.identity(device, precision)

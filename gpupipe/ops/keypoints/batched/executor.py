@@ -6,7 +6,6 @@ torch is imported when something is opened; all other modules of this package ne
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from typing import TYPE_CHECKING
 
 from gpupipe.errors import UsageError
@@ -138,9 +137,8 @@ def open_runtime(device: str, precision: str, batch: int) -> Runtime:
     return Runtime(device, precision, batch)
 
 
-@cache
 def identity(device: str, precision: str) -> str:
-    """What decides the numbers, in words, for a plan's hash; found out once a process, since a GPU is opened for it.
+    """What decides the numbers, in words, for a plan's hash.
 
     Raises
     ------
