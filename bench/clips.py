@@ -12,11 +12,11 @@ workers' malloc takes huge pages; theirs does with GLIBC_TUNABLES=glibc.malloc.h
 
 The engine's part is best run in memory (--scratch /dev/shm): else the kernel's writing back is most of the difference.
 
-Last answer (epyc-2core, load 1.2 to 2.3): 36 clips take 0.12 of the seeking script's CPU and 0.50 of the loader's;
-two workers do 36 clips 1.58 times as fast as one, start-up of 0.9 s included; 2,000 short clips take 22.3 s with one
-worker and 15.3 s with two, 26.8 s in a bare loop and 14.8 s in two at once (one worker writes beside its decoding, so
-that two fill two cores); the engine takes no more CPU than the bare loop (-5%, without its start); 300,000 items are
-planned in 2.1 s and resumed in 3.2 s, in 131 MiB; status 0.5 s.
+Last answer (epyc-2core, load 1.1 to 2.4): 36 clips take 0.12 of the seeking script's CPU and 0.48 of the loader's; 2,000
+short clips take 22.1 s with one worker on one core, 16.3 s where it has two (it writes beside its decoding then) and
+12.2 s with two workers, 21.4 s in a bare loop and 12.9 s in two at once; the engine takes 2% less CPU than the bare
+loop, its start included, 6% less without; 300,000 items are planned in 2.3 s and resumed in 3.5 s, in 131 MiB; status
+0.6 s.
 """
 
 from __future__ import annotations
