@@ -12,7 +12,7 @@ workers' malloc takes huge pages; theirs does with GLIBC_TUNABLES=glibc.malloc.h
 
 The engine's part is best run in memory (--scratch /dev/shm): else the kernel's writing back is most of the difference.
 
-Last answer (epyc-2core, load 1.1 to 2.4): 36 clips take 0.12 of the seeking script's CPU and 0.48 of the loader's; 2,000
+Last answer (epyc-2core, load 1 to 2.4): 36 clips take 0.12 of the seeking script's CPU and 0.48 of the loader's; 2,000
 short clips take 22.1 s with one worker on one core, 16.3 s where it has two (it writes beside its decoding then) and
 12.2 s with two workers, 21.4 s in a bare loop and 12.9 s in two at once; the engine takes 2% less CPU than the bare
 loop, its start included, 6% less without; 300,000 items are planned in 2.3 s and resumed in 3.5 s, in 131 MiB; status
