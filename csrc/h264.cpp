@@ -229,25 +229,16 @@ private:
         if (head.resets) refuse("a memory operation resets the picture order");
         if (head.idr) {
             ++epoch_;
-            msb_ = lsb_ = frame_num_ = offset_ = 0;
+            previous_ = frame_num_ = offset_ = 0;
         }
         if (sps.poc_type == 2) {
             if (head.frame_num < frame_num_) offset_ += int64_t{1} << sps.frame_num_bits;
             frame_num_ = head.frame_num;
             return 2 * (offset_ + head.frame_num) - (head.reference ? 0 : 1);
         }
-        int64_t msb = msb_;
-        const int64_t span = int64_t{1} << sps.poc_lsb_bits;
-        if (head.poc_lsb < lsb_ && lsb_ - head.poc_lsb >= span / 2) {
-            msb += span;
-        } else if (head.poc_lsb > lsb_ && head.poc_lsb - lsb_ > span / 2) {
-            msb -= span;
-        }
-        if (head.reference) {
-            msb_ = msb;
-            lsb_ = head.poc_lsb;
-        }
-        return msb + head.poc_lsb + head.bottom;
+        const int64_t order = nearest_order(previous_, head.poc_lsb, sps.poc_lsb_bits);
+        if (head.reference) previous_ = order;
+        return order + head.bottom;
     }
 
     // True if an SEI unit says that decoding is exact from here on (D.1.8: no wait, exact, no broken link).
@@ -319,7 +310,7 @@ private:
     std::vector<Access> access_;
     Pictures pictures_;
     int64_t epoch_ = 0;
-    int64_t msb_ = 0, lsb_ = 0;              // of the last reference picture
+    int64_t previous_ = 0;                   // picture order count of the last reference picture, of its top field
     int64_t frame_num_ = 0, offset_ = 0;     // of the last picture (picture order count type 2)
     bool reorder_said_ = true;
 };

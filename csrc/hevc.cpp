@@ -167,7 +167,8 @@ private:
         int64_t poc = 0;
         access.references = true;
         if (!is_idr(kind)) {
-            poc = count_order(bits.u(sps.lsb_bits), sps.lsb_bits);
+            const int64_t lsb = bits.u(sps.lsb_bits);
+            poc = access_.empty() ? lsb : nearest_order(previous_, lsb, sps.lsb_bits);
             access.references = sps.sets_known && take_references(bits, sps.sets);
         }
         reach = int64_t{1} << (sps.lsb_bits - 1);
@@ -198,20 +199,6 @@ private:
         } catch (const Refused&) {
             return false;
         }
-    }
-
-    // Picture order count (8.3.1).
-    int64_t count_order(int64_t lsb, int lsb_bits) const {
-        if (access_.empty()) return lsb;
-        const int64_t span = int64_t{1} << lsb_bits;
-        const int64_t previous = previous_ & (span - 1);
-        int64_t msb = previous_ - previous;
-        if (lsb < previous && previous - lsb >= span / 2) {
-            msb += span;
-        } else if (lsb > previous && lsb - previous > span / 2) {
-            msb -= span;
-        }
-        return msb + lsb;
     }
 
     int width_ = 0;

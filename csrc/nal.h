@@ -34,6 +34,19 @@ void each_unit(Bytes data, int width, Take take) {
     }
 }
 
+// The picture order count with these low bits that is nearest to an earlier one (H.264 8.2.1.1, H.265 and H.266 8.3.1).
+inline int64_t nearest_order(int64_t previous, int64_t lsb, int lsb_bits) {
+    const int64_t span = int64_t{1} << lsb_bits;
+    const int64_t low = previous & (span - 1);
+    int64_t msb = previous - low;
+    if (lsb < low && low - lsb >= span / 2) {
+        msb += span;
+    } else if (lsb > low && lsb - low > span / 2) {
+        msb -= span;
+    }
+    return msb + lsb;
+}
+
 // Length width and parameter sets of extradata.
 struct Extradata {
     int width = 0;

@@ -209,7 +209,7 @@ private:
         if (is_idr(kind) || (irap && access_.empty())) {
             ++epoch_;
         } else {
-            poc = count_order(header.lsb, lsb_bits);
+            poc = nearest_order(previous_, header.lsb, lsb_bits);
         }
         for (const int used : header.adaptations) {
             const auto sender = sender_.find(used);
@@ -224,19 +224,6 @@ private:
         picture.order = epoch_ * kEpoch + poc;
         access.irap = irap;
         access.rasl = kind == kRasl;
-    }
-
-    // Picture order count (8.3.1).
-    int64_t count_order(int64_t lsb, int lsb_bits) const {
-        const int64_t span = int64_t{1} << lsb_bits;
-        const int64_t previous = previous_ & (span - 1);
-        int64_t msb = previous_ - previous;
-        if (lsb < previous && previous - lsb >= span / 2) {
-            msb += span;
-        } else if (lsb > previous && lsb - previous > span / 2) {
-            msb -= span;
-        }
-        return msb + lsb;
     }
 
     int width_ = 0;

@@ -197,14 +197,8 @@ def publish(path: Path, pieces: Iterable[Buffer], staging: Path | None = None) -
 def staged(path: Path, staging: Path | None) -> Iterator[Path]:
     """Give a path to write to; what was written there is `path` at the end of the block, or gone on an error."""
     partial = (path.parent if staging is None else staging) / f"{path.name}.{os.getpid()}.partial"
-    try:
+    with _moved(partial, path):
         yield partial
-        sync_file(partial)
-        partial.rename(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
 
 
 @contextmanager
@@ -217,14 +211,22 @@ def staged_beside(path: Path) -> Iterator[Path]:
     partial = path.with_name(f"{path.name}.gpupipe-partial")
     fd = _held(partial)
     try:
-        yield partial
+        with _moved(partial, path):
+            yield partial
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _moved(partial: Path, path: Path) -> Iterator[None]:
+    """Move what the block wrote to its place, durably; remove it on an error."""
+    try:
+        yield
         sync_file(partial)
         partial.rename(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    finally:
-        os.close(fd)
     sync_folder(path.parent)
 
 
